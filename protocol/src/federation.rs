@@ -1,0 +1,105 @@
+//! A federation as it stands: the charter in force, and the keys of its members' cards in force (SPEC 9, 10).
+//!
+//! Answers "whose is this key" and "which key may sign this". Does not know how charters and cards come to be adopted.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::charter::{Charter, Genesis};
+use crate::key::PublicKey;
+use crate::names::{LogId, MemberId, OriginPrefix};
+use crate::note::{KeyType, VerifierKey};
+
+/// The charter and the keys in force.
+#[derive(Clone, Debug)]
+pub struct Federation {
+    charter: Charter,
+    origins: OriginPrefix,
+    logs: BTreeMap<LogId, VerifierKey>,
+    witnesses: BTreeMap<MemberId, VerifierKey>,
+    nodes: HashMap<PublicKey, MemberId>,
+}
+
+impl Federation {
+    /// The federation at its beginning.
+    pub fn new(genesis: &Genesis) -> Self {
+        let charter = genesis.charter().clone();
+        let origins = charter.origins();
+        let mut federation =
+            Self { charter, origins, logs: BTreeMap::new(), witnesses: BTreeMap::new(), nodes: HashMap::new() };
+        for (&member, card) in genesis.cards() {
+            let body = card.body();
+            let log = LogId { member, epoch: body.epoch };
+            federation.logs.insert(log, verifier(&federation.origins.origin(log), KeyType::Log, body.log));
+            let name = federation.origins.witness(member);
+            federation.witnesses.insert(member, verifier(&name, KeyType::Cosigner, body.witness));
+            federation.nodes.extend(body.nodes.iter().map(|node| (*node, member)));
+        }
+        federation
+    }
+
+    /// The charter in force.
+    pub fn charter(&self) -> &Charter {
+        &self.charter
+    }
+
+    /// What the origins of its logs begin with.
+    pub fn origins(&self) -> &OriginPrefix {
+        &self.origins
+    }
+
+    /// All logs that may be written, with the keys that sign their checkpoints.
+    pub fn logs(&self) -> &BTreeMap<LogId, VerifierKey> {
+        &self.logs
+    }
+
+    /// The keys that cosign, by member.
+    pub fn witnesses(&self) -> &BTreeMap<MemberId, VerifierKey> {
+        &self.witnesses
+    }
+
+    /// The members' nodes: who may connect.
+    pub fn nodes(&self) -> &HashMap<PublicKey, MemberId> {
+        &self.nodes
+    }
+
+    /// The number of members.
+    pub fn size(&self) -> usize {
+        self.charter.body().members.len()
+    }
+}
+
+fn verifier(name: &str, key_type: KeyType, key: PublicKey) -> VerifierKey {
+    VerifierKey::new(name, key_type, key).expect("origins are made of names that hold neither + nor white space")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::card::MemberKeys;
+    use crate::card::tests::{card, keys};
+    use crate::charter::tests::labels;
+    use crate::charter::{Parameters, found};
+
+    /// A federation of these members, and their keys.
+    pub(crate) fn federation(members: &[&str]) -> (Federation, BTreeMap<MemberId, MemberKeys>) {
+        let cards: Vec<_> = (0u8..).zip(members).map(|(seed, id)| card(id, "FR", seed)).collect();
+        let all_keys: BTreeMap<MemberId, MemberKeys> =
+            (0u8..).zip(members).map(|(seed, id)| (id.parse().expect("a member id"), keys(seed))).collect();
+        let charter =
+            found("safety.example".parse().expect("a name"), &cards, labels(), Parameters::standard()).expect("valid");
+        let approvals: Vec<_> = all_keys.iter().map(|(id, keys)| charter.approve(*id, &keys.governance)).collect();
+        let genesis = Genesis::open(charter, &cards, approvals).expect("signed by all");
+        (Federation::new(&genesis), all_keys)
+    }
+
+    #[test]
+    fn keys_are_found_by_what_they_are_for() {
+        let (federation, keys) = federation(&["acme", "bolt"]);
+        let acme = "acme".parse().unwrap();
+        let log = &federation.logs()[&LogId { member: acme, epoch: 0 }];
+        assert_eq!(log.key(), &keys[&acme].log.public());
+        assert_eq!(log.name(), format!("safety.example/{}/acme/0", federation.charter().network().short()));
+        assert!(federation.witnesses()[&acme].name().ends_with("/acme/witness"));
+        assert_eq!(federation.nodes()[&keys[&acme].node.public()], acme);
+    }
+}

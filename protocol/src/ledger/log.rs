@@ -1,0 +1,190 @@
+//! One log of the ledger.
+
+use rangemap::RangeSet;
+
+use super::{Damage, REPORTED, Refusal};
+use crate::checkpoint::SignedCheckpoint;
+use crate::digest::Digest;
+use crate::entries::{Disclosure, Entries};
+use crate::names::LogId;
+use crate::note::{Note, VerifierKey};
+use crate::time::Timestamp;
+use crate::tree::edge::Edge;
+use crate::tree::proof::verify_consistency;
+
+/// A log as far as this node has it.
+#[derive(Clone, Debug)]
+pub struct Log {
+    key: VerifierKey,
+    edge: Edge,
+    last_time: Timestamp,
+    whole: Option<SignedCheckpoint>,
+    ahead: Option<SignedCheckpoint>,
+    missing: RangeSet<u64>,
+}
+
+/// How far a log had come at a commit: what the stored leaves must lead to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Mark {
+    /// How many leaves.
+    pub size: u64,
+    /// The root over them.
+    pub root: Digest,
+}
+
+/// A tree with leaves that are not accepted yet.
+pub(super) struct Grown {
+    edge: Edge,
+    subtrees: Vec<(u32, Digest)>,
+}
+
+impl Grown {
+    /// Whether this tree is that of the checkpoint, or provably a prefix of it.
+    pub(super) fn leads_to(&self, checkpoint: &SignedCheckpoint, proof: &[Digest]) -> bool {
+        let (size, root) = (self.edge.size(), self.edge.root());
+        verify_consistency(size, root, checkpoint.size(), checkpoint.root(), proof).is_ok()
+    }
+}
+
+impl Log {
+    pub(super) fn new(key: VerifierKey) -> Self {
+        Self {
+            key,
+            edge: Edge::default(),
+            last_time: Timestamp::default(),
+            whole: None,
+            ahead: None,
+            missing: RangeSet::new(),
+        }
+    }
+
+    /// The key that signs its checkpoints.
+    pub fn key(&self) -> &VerifierKey {
+        &self.key
+    }
+
+    /// How many leaves are held.
+    pub fn size(&self) -> u64 {
+        self.edge.size()
+    }
+
+    /// The root over them.
+    pub fn root(&self) -> Digest {
+        self.edge.root()
+    }
+
+    /// The author's time of the last leaf.
+    pub fn last_time(&self) -> Timestamp {
+        self.last_time
+    }
+
+    /// The newest checkpoint whose leaves are all held.
+    pub fn whole(&self) -> Option<&SignedCheckpoint> {
+        self.whole.as_ref()
+    }
+
+    /// The newest checkpoint that covers leaves that are not held.
+    pub fn ahead(&self) -> Option<&SignedCheckpoint> {
+        self.ahead.as_ref()
+    }
+
+    /// The leaves whose openings are missing.
+    pub fn missing(&self) -> &RangeSet<u64> {
+        &self.missing
+    }
+
+    /// Size and root, for the store.
+    pub fn mark(&self) -> Mark {
+        Mark { size: self.size(), root: self.root() }
+    }
+
+    /// Opens a checkpoint, or recognises it: a claim that has been verified is not verified again.
+    pub(super) fn verify(&self, id: LogId, note: Note) -> Result<SignedCheckpoint, Refusal> {
+        let known = [&self.ahead, &self.whole].into_iter().flatten();
+        for known in known {
+            if known.note().text() == note.text() {
+                return Ok(known.clone());
+            }
+        }
+        let opened = SignedCheckpoint::open(note, &self.key);
+        let opened = opened.map_err(|error| Refusal::Checkpoint { log: id, error })?;
+        for known in [&self.ahead, &self.whole].into_iter().flatten() {
+            if known.size() == opened.size() {
+                return Err(Refusal::Fork { log: id, both: Box::new((known.clone(), opened)) });
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Remembers a checkpoint if it is beyond what is held and what was heard of; gives it back if so.
+    pub(super) fn hear(&mut self, id: LogId, note: Note) -> Result<Option<SignedCheckpoint>, Refusal> {
+        let checkpoint = self.verify(id, note)?;
+        let heard = self.ahead.as_ref().or(self.whole.as_ref()).map_or(0, SignedCheckpoint::size);
+        if checkpoint.size() <= heard.max(self.size()) {
+            return Ok(None);
+        }
+        self.ahead = Some(checkpoint.clone());
+        Ok(Some(checkpoint))
+    }
+
+    /// The tree with these leaves, which begin where it ends. Changes nothing yet.
+    pub(super) fn grow(&self, id: LogId, entries: &Entries) -> Result<Grown, Refusal> {
+        if entries.times().0 < self.last_time {
+            return Err(Refusal::TimeGoesBack { log: id, index: entries.first() });
+        }
+        let mut grown = Grown { edge: self.edge.clone(), subtrees: Vec::new() };
+        for (_, entry) in entries.iter() {
+            grown.edge.push_reporting(entry.leaf_hash, |level, hash| {
+                if REPORTED.contains(&level) {
+                    grown.subtrees.push((level, hash));
+                }
+            });
+        }
+        Ok(grown)
+    }
+
+    /// Makes a grown tree the tree.
+    pub(super) fn accept(&mut self, grown: Grown, entries: &Entries) -> (Digest, Vec<(u32, Digest)>) {
+        self.edge = grown.edge;
+        self.last_time = entries.times().1;
+        for (index, entry) in entries.iter() {
+            if entry.disclosure == Disclosure::Missing {
+                self.missing.insert(index..index + 1);
+            }
+        }
+        (self.edge.root(), grown.subtrees)
+    }
+
+    /// Keeps a verified checkpoint if it is newer than what is kept of its kind.
+    pub(super) fn keep(&mut self, checkpoint: SignedCheckpoint) {
+        if checkpoint.size() > self.size() {
+            if self.ahead.as_ref().is_none_or(|ahead| ahead.size() < checkpoint.size()) {
+                self.ahead = Some(checkpoint);
+            }
+            return;
+        }
+        if self.whole.as_ref().is_none_or(|whole| whole.size() < checkpoint.size()) {
+            self.whole = Some(checkpoint);
+        }
+        if self.ahead.as_ref().is_some_and(|ahead| ahead.size() <= self.size()) {
+            self.ahead = None;
+        }
+    }
+
+    pub(super) fn opened(&mut self, index: u64) -> bool {
+        let missing = self.missing.contains(&index);
+        self.missing.remove(index..index + 1);
+        missing
+    }
+}
+
+/// A mark that stored leaves do not reach is damage; so is one that they reach with another root.
+impl Mark {
+    /// Compares with what the leaves lead to.
+    pub fn check(&self, log: LogId, have: u64, root: Digest) -> Result<(), Damage> {
+        if have != self.size {
+            return Err(Damage::Short { log, have, size: self.size });
+        }
+        if root != self.root { Err(Damage::Root { log, size: self.size }) } else { Ok(()) }
+    }
+}

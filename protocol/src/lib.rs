@@ -1,0 +1,21 @@
+//! The rules of hashmesh, without I/O: no socket, no file, no clock, no random numbers.
+
+pub mod armor;
+pub mod batch;
+pub mod bundle;
+pub mod card;
+pub mod charter;
+pub mod checkpoint;
+pub mod codec;
+pub mod content_hash;
+pub mod digest;
+pub mod entries;
+pub mod federation;
+pub mod key;
+pub mod ledger;
+pub mod names;
+pub mod note;
+pub mod opening;
+pub mod statement;
+pub mod time;
+pub mod tree;

@@ -1,0 +1,509 @@
+//! Statements: what one leaf of a log says (SPEC 4).
+//!
+//! A leaf is one canonical array of integers, byte strings and nulls, and can never be erased: so it holds no content hash
+//! (only a commitment to one) and no free text (only registry numbers). Numbers that this version does not know are
+//! kept and mean nothing yet; a member with newer software must not be able to stop everybody else's copy of its log.
+//!
+//! A statement speaks of its author's own log only: positions have no member in them, so revoking what somebody else has
+//! said has no encoding.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_tuple::{Deserialize_tuple, Serialize_tuple};
+
+use crate::codec::{self, CodecError};
+use crate::content_hash::{HashKind, Media};
+use crate::digest::Digest;
+use crate::time::Timestamp;
+
+/// The version of leaves that this software writes.
+pub const VERSION: u64 = 1;
+
+/// Longest leaf, in bytes (SPEC 4.1).
+pub const MAX_LEAF: usize = 1024;
+
+/// Most labels on one statement.
+pub const MAX_LABELS: usize = 8;
+
+/// Registry numbers of statement kinds (SPEC 4.2). 4 to 7 (erase, void, observe, state) are reserved: read as
+/// [`Statement::Unknown`], without effect.
+const ADD: u64 = 1;
+const DISPUTE: u64 = 2;
+const REVOKE: u64 = 3;
+
+/// A place in a member's own logs.
+#[derive(Clone, Copy, Debug, Deserialize_tuple, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize_tuple)]
+pub struct Position {
+    /// Which log of the member.
+    pub epoch: u32,
+    /// Which leaf of it, counted from 0.
+    pub index: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.epoch, self.index)
+    }
+}
+
+/// One leaf: when its author says it was written, and what it says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Leaf {
+    /// The author's clock. Never decreasing in a log; a claim, not a fact.
+    pub time: Timestamp,
+    /// What is said.
+    pub statement: Statement,
+}
+
+/// What a leaf says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Statement {
+    /// This content hash belongs on the list.
+    Add(Add),
+    /// This content hash should not be acted on, whoever added it.
+    Dispute(Dispute),
+    /// The author withdraws an own add or dispute.
+    Revoke(Revoke),
+    /// A version or kind that this software does not know. Kept, relayed, proved; without effect.
+    Unknown,
+}
+
+/// `add`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Add {
+    /// The kind of the content hash, by registry number.
+    pub kind: u64,
+    /// The commitment to its value.
+    pub commitment: Digest,
+    /// Codes of the charter's vocabulary.
+    pub labels: Labels,
+    /// What was hashed, by registry number.
+    pub media: u64,
+    /// PDQ's own measure of how much there was to hash, 0..=100; absent where nobody knows it.
+    pub quality: Option<u8>,
+    /// From then on it should not be acted on.
+    pub expiry: Option<Timestamp>,
+    /// The number of an incident, as members agree on it elsewhere.
+    pub incident: Option<u64>,
+    /// The author's earlier statement that this one takes the place of.
+    pub replaces: Option<Position>,
+}
+
+/// `dispute`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Dispute {
+    /// The kind of the content hash, by registry number.
+    pub kind: u64,
+    /// The commitment to its value.
+    pub commitment: Digest,
+    /// Why, by registry number.
+    pub reason: u64,
+    /// The author's earlier statement that this one takes the place of.
+    pub replaces: Option<Position>,
+}
+
+/// `revoke`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Revoke {
+    /// What is withdrawn.
+    pub position: Position,
+    /// Why, by registry number.
+    pub reason: u64,
+}
+
+impl Statement {
+    /// The commitment in it, if it has one, with the registry number of the hash kind.
+    pub fn commitment(&self) -> Option<(u64, Digest)> {
+        match self {
+            Self::Add(add) => Some((add.kind, add.commitment)),
+            Self::Dispute(dispute) => Some((dispute.kind, dispute.commitment)),
+            Self::Revoke(_) | Self::Unknown => None,
+        }
+    }
+
+    /// The kind of the content hash, if it has one of a kind known here.
+    pub fn hash_kind(&self) -> Option<HashKind> {
+        self.commitment().and_then(|(kind, _)| HashKind::from_number(kind))
+    }
+
+    /// The statement of the same author that this one ends, if any.
+    pub fn ends(&self) -> Option<Position> {
+        match self {
+            Self::Add(add) => add.replaces,
+            Self::Dispute(dispute) => dispute.replaces,
+            Self::Revoke(revoke) => Some(revoke.position),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// Why somebody disputes or revokes, with registry numbers (SPEC 4.5).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Reason {
+    /// None of the others.
+    Other = 1,
+    /// The wrong hash or the wrong file was published.
+    Mistake = 2,
+    /// The content was looked at and is lawful.
+    Lawful = 3,
+    /// The content is unlawful, but not what the labels say.
+    Mislabelled = 4,
+    /// The hash also matches content that has nothing to do with it.
+    TooBroad = 5,
+    /// Somebody affected has appealed, and was right.
+    Appeal = 6,
+    /// A court or an authority demands it.
+    LegalOrder = 7,
+    /// No longer needed.
+    Obsolete = 8,
+}
+
+impl Reason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Other,
+        Self::Mistake,
+        Self::Lawful,
+        Self::Mislabelled,
+        Self::TooBroad,
+        Self::Appeal,
+        Self::LegalOrder,
+        Self::Obsolete,
+    ];
+
+    /// The reason with this registry number; `None` for numbers of later versions.
+    pub fn from_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| u64::from(*reason as u8) == number)
+    }
+
+    /// The name in text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Mistake => "mistake",
+            Self::Lawful => "lawful",
+            Self::Mislabelled => "mislabelled",
+            Self::TooBroad => "too-broad",
+            Self::Appeal => "appeal",
+            Self::LegalOrder => "legal-order",
+            Self::Obsolete => "obsolete",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The labels of a statement: 1 to [`MAX_LABELS`] codes of the charter's vocabulary, ascending, each once.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Labels {
+    codes: [u16; MAX_LABELS],
+    len: u8,
+}
+
+/// Codes that are not the labels of a statement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LabelsError {
+    /// None, or too many.
+    #[error("a statement has 1 to {MAX_LABELS} labels, not {0}")]
+    Count(usize),
+    /// Not ascending, so that one set would have several encodings.
+    #[error("labels must ascend and appear once")]
+    Order,
+}
+
+impl Labels {
+    /// Takes codes that are ascending already.
+    pub fn new(ascending: &[u16]) -> Result<Self, LabelsError> {
+        let count = ascending.len();
+        let mut codes = [0; MAX_LABELS];
+        match codes.get_mut(..count) {
+            Some(slot) if count > 0 => slot.copy_from_slice(ascending),
+            _ => return Err(LabelsError::Count(count)),
+        }
+        if ascending.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(LabelsError::Order);
+        }
+        Ok(Self { codes, len: u8::try_from(count).expect("at most 8") })
+    }
+
+    /// The codes.
+    pub fn codes(&self) -> &[u16] {
+        &self.codes[..usize::from(self.len)]
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.codes().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // At most one element a byte of a leaf that is at most 1 KiB: nothing worth a bounded reader.
+        let codes = Vec::<u16>::deserialize(deserializer)?;
+        Self::new(&codes).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The wire forms: version, time, kind, then the fields in their order.
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct AddForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    kind: u64,
+    commitment: Digest,
+    labels: Labels,
+    media: u64,
+    quality: Option<u8>,
+    expiry: Option<Timestamp>,
+    incident: Option<u64>,
+    replaces: Option<Position>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct DisputeForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    kind: u64,
+    commitment: Digest,
+    reason: u64,
+    replaces: Option<Position>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct RevokeForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    position: Position,
+    reason: u64,
+}
+
+impl Leaf {
+    /// The canonical bytes.
+    ///
+    /// # Panics
+    /// For [`Statement::Unknown`], which nobody here can have composed.
+    pub fn encode(&self) -> Vec<u8> {
+        let (version, time) = (VERSION, self.time.0);
+        match &self.statement {
+            Statement::Add(add) => codec::encode(&AddForm {
+                version,
+                time,
+                statement: ADD,
+                kind: add.kind,
+                commitment: add.commitment,
+                labels: add.labels,
+                media: add.media,
+                quality: add.quality,
+                expiry: add.expiry,
+                incident: add.incident,
+                replaces: add.replaces,
+            }),
+            Statement::Dispute(dispute) => codec::encode(&DisputeForm {
+                version,
+                time,
+                statement: DISPUTE,
+                kind: dispute.kind,
+                commitment: dispute.commitment,
+                reason: dispute.reason,
+                replaces: dispute.replaces,
+            }),
+            Statement::Revoke(revoke) => codec::encode(&RevokeForm {
+                version,
+                time,
+                statement: REVOKE,
+                position: revoke.position,
+                reason: revoke.reason,
+            }),
+            Statement::Unknown => panic!("a statement of an unknown kind has no encoding but the one it came in"),
+        }
+    }
+
+    /// Reads a leaf. Every leaf of every version is a canonical array that begins with version, time, kind (SPEC 4.1).
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::scan(bytes, MAX_LEAF)?;
+        let (_, [version, time, statement]) = codec::leading_integers(bytes)
+            .ok_or_else(|| CodecError::Shape("a leaf begins with version, time and kind".to_owned()))?;
+        let statement = match (version, statement) {
+            (VERSION, ADD) => {
+                let form: AddForm = codec::decode(bytes, MAX_LEAF)?;
+                Statement::Add(Add {
+                    kind: form.kind,
+                    commitment: form.commitment,
+                    labels: form.labels,
+                    media: form.media,
+                    quality: form.quality,
+                    expiry: form.expiry,
+                    incident: form.incident,
+                    replaces: form.replaces,
+                })
+            }
+            (VERSION, DISPUTE) => {
+                let form: DisputeForm = codec::decode(bytes, MAX_LEAF)?;
+                Statement::Dispute(Dispute {
+                    kind: form.kind,
+                    commitment: form.commitment,
+                    reason: form.reason,
+                    replaces: form.replaces,
+                })
+            }
+            (VERSION, REVOKE) => {
+                let form: RevokeForm = codec::decode(bytes, MAX_LEAF)?;
+                Statement::Revoke(Revoke { position: form.position, reason: form.reason })
+            }
+            _ => Statement::Unknown,
+        };
+        Ok(Self { time: Timestamp(time), statement })
+    }
+}
+
+impl Add {
+    /// What was hashed, if its number is known here.
+    pub fn media(&self) -> Option<Media> {
+        Media::from_number(self.media)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn add(commitment: Digest, replaces: Option<Position>) -> Statement {
+        Statement::Add(Add {
+            kind: HashKind::Pdq as u64,
+            commitment,
+            labels: Labels::new(&[1]).unwrap(),
+            media: Media::Image as u64,
+            quality: Some(100),
+            expiry: None,
+            incident: None,
+            replaces,
+        })
+    }
+
+    fn leaf(statement: Statement) -> Leaf {
+        Leaf { time: Timestamp(1_767_225_600_000), statement }
+    }
+
+    /// SPEC 4.3 to 4.5, byte for byte.
+    #[test]
+    fn leaves_have_the_bytes_of_the_specification() {
+        let commitment = Digest([0xcc; 32]);
+        let time = "1b0000019b76daa800".to_owned();
+        let cc = "cc".repeat(32);
+        let cases = [
+            (add(commitment, None), format!("8b01{time}01015820{cc}8101021864f6f6f6")),
+            (
+                Statement::Dispute(Dispute {
+                    kind: 4,
+                    commitment,
+                    reason: Reason::Lawful as u64,
+                    replaces: Some(Position { epoch: 0, index: 300 }),
+                }),
+                format!("8701{time}02045820{cc}03820019012c"),
+            ),
+            (
+                Statement::Revoke(Revoke { position: Position { epoch: 2, index: 7 }, reason: 2 }),
+                format!("8501{time}0382020702"),
+            ),
+        ];
+        for (statement, hex) in cases {
+            let leaf = leaf(statement);
+            assert_eq!(hex::encode(leaf.encode()), hex);
+            assert_eq!(Leaf::decode(&leaf.encode()), Ok(leaf));
+        }
+    }
+
+    /// SPEC 4.6.
+    #[test]
+    fn unknown_kinds_and_versions_are_kept_if_they_are_canonical() {
+        let unknown = |hex: &str| Leaf::decode(&hex::decode(hex).unwrap()).map(|leaf| leaf.statement);
+        for good in ["83010004", "8401000541ff", "8402000181f6"] {
+            assert_eq!(unknown(good), Ok(Statement::Unknown), "{good}");
+        }
+        for bad in ["8301001804", "820100", "83014101 04", "01", "83010004ff", "a0", "8301f604"] {
+            assert!(unknown(&bad.replace(' ', "")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_later_registries_keep_their_liveness() {
+        let Statement::Add(mut later) = add(Digest([1; 32]), Some(Position { epoch: 0, index: 1 })) else {
+            unreachable!()
+        };
+        (later.kind, later.media) = (99, 99);
+        let decoded = Leaf::decode(&leaf(Statement::Add(later.clone())).encode()).unwrap().statement;
+        assert_eq!(decoded, Statement::Add(later));
+        assert_eq!(decoded.hash_kind(), None);
+        assert_eq!(decoded.ends(), Some(Position { epoch: 0, index: 1 }));
+    }
+
+    #[test]
+    fn labels_are_one_to_eight_and_ascend() {
+        assert_eq!(Labels::new(&[]), Err(LabelsError::Count(0)));
+        assert_eq!(Labels::new(&[1; 9]), Err(LabelsError::Count(9)));
+        assert_eq!(Labels::new(&[2, 1]), Err(LabelsError::Order));
+        assert_eq!(Labels::new(&[1, 1]), Err(LabelsError::Order));
+        assert_eq!(Labels::new(&[1, 2, 9]).unwrap().codes(), [1, 2, 9]);
+    }
+
+    #[test]
+    fn a_leaf_longer_than_1_kib_is_refused() {
+        let mut leaf = vec![0x84, 1, 0, 9, 0x59, 0x03, 0xf8];
+        leaf.resize(7 + 0x3f8, 0);
+        assert_eq!(leaf.len(), 1023);
+        assert!(Leaf::decode(&leaf).is_ok());
+        leaf[6] = 0xfa;
+        leaf.resize(1025, 0);
+        assert_eq!(Leaf::decode(&leaf), Err(CodecError::TooLong { len: 1025, max: 1024 }));
+    }
+
+    proptest! {
+        #[test]
+        fn leaves_come_back_as_they_were(
+            time: u64, kind: u64, commitment: [u8; 32], labels in proptest::collection::btree_set(any::<u16>(), 1..8),
+            media: u64, quality: Option<u8>, expiry: Option<u64>, incident: Option<u64>, epoch: u32, index: u64,
+        ) {
+            let labels: Vec<_> = labels.into_iter().collect();
+            let leaf = Leaf {
+                time: Timestamp(time),
+                statement: Statement::Add(Add {
+                    kind,
+                    commitment: Digest(commitment),
+                    labels: Labels::new(&labels).unwrap(),
+                    media,
+                    quality,
+                    expiry: expiry.map(Timestamp),
+                    incident,
+                    replaces: Some(Position { epoch, index }),
+                }),
+            };
+            prop_assert!(leaf.encode().len() <= MAX_LEAF);
+            prop_assert_eq!(Leaf::decode(&leaf.encode()), Ok(leaf));
+        }
+
+        #[test]
+        fn one_changed_byte_gives_another_leaf_or_none(at in 0usize..56, to: u8) {
+            let mut bytes = leaf(add(Digest([9; 32]), None)).encode();
+            let before = bytes.clone();
+            let at = at % bytes.len();
+            bytes[at] = to;
+            if let Ok(decoded) = Leaf::decode(&bytes) {
+                prop_assert!(bytes == before || decoded != Leaf::decode(&before).unwrap());
+            }
+        }
+    }
+}
