@@ -108,13 +108,22 @@ pub enum Refusal {
         /// The checkpoint's size.
         size: u64,
     },
-    /// SPEC 7.7: the author signed two roots for one size.
-    #[error("{log} signed two histories of size {}", .both.0.size())]
+    /// SPEC 7.7: the author signed two histories: two roots for one size, or a larger tree that does not contain the
+    /// smaller one.
+    #[error("{log} signed two histories, of {} and of {} leaves", .both.0.size(), .both.1.size())]
     Fork {
         /// The log.
         log: LogId,
-        /// The checkpoint held and the one offered: together, the proof.
+        /// The checkpoint held and the one offered.
         both: Box<(SignedCheckpoint, SignedCheckpoint)>,
+    },
+    /// SPEC 8.5: the own log as others have it is not what this node has signed.
+    #[error("{log} with {size} leaves is not what was signed here")]
+    NotWhatWasSigned {
+        /// The own log.
+        log: LogId,
+        /// How large the other one is.
+        size: u64,
     },
 }
 
@@ -135,7 +144,7 @@ impl Refusal {
         match self {
             Self::Stranger(_) | Self::Gap { .. } | Self::Diverges { .. } => Blame::Nobody,
             Self::TimeGoesBack { .. } | Self::Checkpoint { .. } | Self::NotCovered { .. } => Blame::Relayer,
-            Self::Fork { .. } => Blame::Author,
+            Self::Fork { .. } | Self::NotWhatWasSigned { .. } => Blame::Author,
         }
     }
 }
@@ -221,6 +230,12 @@ impl Ledger {
         if !grown.leads_to(&checkpoint, &batch.proof) {
             return Err(Refusal::Diverges { log: id, from: have, size: checkpoint.size() });
         }
+        if let Some(ahead) = log.ahead().filter(|_| !grown.keeps_ahead) {
+            return Err(Refusal::Fork { log: id, both: Box::new((ahead.clone(), checkpoint)) });
+        }
+        if !grown.keeps_promise {
+            return Err(Refusal::NotWhatWasSigned { log: id, size: checkpoint.size() });
+        }
         let (root, subtrees) = log.accept(grown, &entries);
         log.keep(checkpoint.clone());
         let checkpoint = (checkpoint.size() == entries.end()).then_some(checkpoint);
@@ -249,6 +264,13 @@ impl Ledger {
     pub fn sealed(&mut self, id: LogId, checkpoint: SignedCheckpoint) {
         if let Some(log) = self.logs.get_mut(&id) {
             log.keep(checkpoint);
+        }
+    }
+
+    /// Demands that a log lead to what this node itself has signed in it, once it reaches that far.
+    pub fn promise(&mut self, id: LogId, signed: Mark) {
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.promise(signed);
         }
     }
 
@@ -336,6 +358,7 @@ mod tests {
                     Refusal::NotCovered { .. } => "not covered",
                     Refusal::Diverges { .. } => "diverges",
                     Refusal::Fork { .. } => "fork",
+                    Refusal::NotWhatWasSigned { .. } => "not what was signed",
                 },
             }
         }
@@ -440,6 +463,27 @@ mod tests {
         assert!(matches!(world.ledger.hear(log(), ahead), Ok(Admission::Ahead(_))));
         let rival = world.sign(6, leaf_hash(b"two"));
         assert!(matches!(world.ledger.hear(log(), rival), Err(Refusal::Fork { .. })));
+    }
+
+    /// SPEC 7.7, the form that no single size shows: a larger tree that does not contain the smaller one.
+    #[test]
+    fn a_larger_tree_that_lacks_what_was_signed_before_is_a_fork() {
+        let mut world = world();
+        let other = world.sign(3, leaf_hash(b"another history"));
+        assert!(matches!(world.ledger.hear(log(), other), Ok(Admission::Ahead(_))));
+        assert_eq!(world.admit(world.batch(0, 5, 5)), "fork");
+        assert_eq!(world.size(), 0);
+    }
+
+    /// SPEC 8.5.
+    #[test]
+    fn the_own_log_is_refilled_only_with_what_was_signed() {
+        let mut world = world();
+        let mark = |size: u64| Mark { size, root: crate::tree::prover::root(&tree(size), size).unwrap() };
+        world.ledger.promise(log(), Mark { size: 4, root: mark(3).root });
+        assert_eq!(world.admit(world.batch(0, 5, 5)), "not what was signed");
+        world.ledger.promise(log(), mark(4));
+        assert_eq!(world.admit(world.batch(0, 5, 5)), "new");
     }
 
     #[test]

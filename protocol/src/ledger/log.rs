@@ -20,6 +20,8 @@ pub struct Log {
     last_time: Timestamp,
     whole: Option<SignedCheckpoint>,
     ahead: Option<SignedCheckpoint>,
+    /// What this node itself has signed, where its leaves do not reach that far.
+    promised: Option<Mark>,
     missing: RangeSet<u64>,
 }
 
@@ -36,6 +38,10 @@ pub struct Mark {
 pub(super) struct Grown {
     edge: Edge,
     subtrees: Vec<(u32, Digest)>,
+    /// Whether it has the root that the newest checkpoint heard of says, if it reaches that size.
+    pub(super) keeps_ahead: bool,
+    /// Whether it has the root that this node itself has signed, if it reaches that size.
+    pub(super) keeps_promise: bool,
 }
 
 impl Grown {
@@ -54,6 +60,7 @@ impl Log {
             last_time: Timestamp::default(),
             whole: None,
             ahead: None,
+            promised: None,
             missing: RangeSet::new(),
         }
     }
@@ -91,6 +98,11 @@ impl Log {
     /// The leaves whose openings are missing.
     pub fn missing(&self) -> &RangeSet<u64> {
         &self.missing
+    }
+
+    /// Demands that the leaves lead to what this node itself has signed, once they reach that far.
+    pub(super) fn promise(&mut self, signed: Mark) {
+        self.promised = (signed.size > self.size()).then_some(signed);
     }
 
     /// Size and root, for the store.
@@ -132,13 +144,19 @@ impl Log {
         if entries.times().0 < self.last_time {
             return Err(Refusal::TimeGoesBack { log: id, index: entries.first() });
         }
-        let mut grown = Grown { edge: self.edge.clone(), subtrees: Vec::new() };
+        let mut grown = Grown { edge: self.edge.clone(), subtrees: Vec::new(), keeps_ahead: true, keeps_promise: true };
+        let ahead = self.ahead.as_ref().map(|ahead| Mark { size: ahead.size(), root: ahead.root() });
+        let breaks = |said: Option<Mark>, edge: &Edge| {
+            said.is_some_and(|said| said.size == edge.size() && said.root != edge.root())
+        };
         for (_, entry) in entries.iter() {
             grown.edge.push_reporting(entry.leaf_hash, |level, hash| {
                 if REPORTED.contains(&level) {
                     grown.subtrees.push((level, hash));
                 }
             });
+            grown.keeps_ahead &= !breaks(ahead, &grown.edge);
+            grown.keeps_promise &= !breaks(self.promised, &grown.edge);
         }
         Ok(grown)
     }

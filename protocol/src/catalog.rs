@@ -1,0 +1,238 @@
+//! Who says what about each content hash, now (SPEC 11).
+//!
+//! One [`Curator`] writes, any number of readers look, and none of them waits for another: everything is append-only
+//! arrays of atomics, and a change becomes visible by storing one link. So a match query never stands behind an import, and
+//! an import never behind a slow query.
+//!
+//! Derived from admitted leaves and openings alone, in any order in which they can arrive, with the same result. Does not
+//! know the charter (which labels exist, who is a member still) nor the policy: those are asked when a verdict is needed.
+
+mod column;
+mod curator;
+mod shelf;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use column::{Column, Column32};
+pub use curator::Curator;
+use shelf::Shelf;
+
+use crate::content_hash::{ContentHash, HashKind};
+use crate::names::{LogId, MemberId};
+use crate::statement::{Labels, Position};
+use crate::time::Timestamp;
+
+/// A content hash in the catalog: its kind, and a number that counts up from 0 within the kind. Never given away again
+/// while the process runs.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ContentId {
+    /// The kind.
+    pub kind: HashKind,
+    /// The number.
+    pub number: u32,
+}
+
+/// What a statement says beside the content hash.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Attributes {
+    /// It belongs on the list.
+    Add {
+        /// Codes of the charter's vocabulary.
+        labels: Labels,
+        /// What was hashed, by registry number.
+        media: u64,
+        /// The PDQ quality, where known.
+        quality: Option<u8>,
+        /// From then on without effect.
+        expiry: Option<Timestamp>,
+        /// The number of an incident.
+        incident: Option<u64>,
+    },
+    /// It should not be acted on.
+    Dispute {
+        /// Why, by registry number.
+        reason: u64,
+    },
+}
+
+/// A member's live word on a content hash.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Said<'a> {
+    /// The log that it stands in.
+    pub log: LogId,
+    /// Where it stands.
+    pub index: u64,
+    /// When, by the author's clock.
+    pub time: Timestamp,
+    /// What.
+    pub attributes: &'a Attributes,
+}
+
+impl Said<'_> {
+    /// Its place among the member's own statements.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.log.epoch, index: self.index }
+    }
+}
+
+/// The catalog, for reading.
+pub struct Catalog {
+    shelves: [Shelf; HashKind::ALL.len()],
+    rows: Rows,
+    attributes: boxcar::Vec<Attributes>,
+    logs: boxcar::Vec<LogEntry>,
+    live: [AtomicU64; HashKind::ALL.len()],
+}
+
+/// One log, as far as readers need it.
+struct LogEntry {
+    id: LogId,
+    /// Where the author's time changes: first index, and the time from there on. A batch has one time or few.
+    times: boxcar::Vec<(u64, Timestamp)>,
+}
+
+/// One row a statement.
+///
+/// A content hash has one row a member in its chain: that of the newest of its statements which has been opened, live or
+/// not. So a chain is never longer than the federation has members, whatever a member repeats.
+#[derive(Default)]
+struct Rows {
+    /// Index (40 bits), log number (16 bits), flags (8 bits).
+    places: Column,
+    /// Attributes (32 bits), next row (32 bits).
+    links: Column,
+    /// The content hash, packed; read by the writer only.
+    contents: Column,
+}
+
+/// In a link: there is no row. Row numbers in links are one higher than the row's.
+const NO_ROW: u32 = 0;
+
+/// The flag of a row whose statement has ended.
+const ENDED: u64 = 1;
+
+impl Catalog {
+    /// An empty catalog and the one that may write it. `key` is random, so that nobody who chooses content hashes can make
+    /// them collide.
+    pub fn new(key: [u64; 2]) -> (Curator, Arc<Self>) {
+        let catalog = Arc::new(Self {
+            shelves: HashKind::ALL.map(|kind| Shelf::new(kind, key)),
+            rows: Rows::default(),
+            attributes: boxcar::Vec::new(),
+            logs: boxcar::Vec::new(),
+            live: Default::default(),
+        });
+        (Curator::new(catalog.clone()), catalog)
+    }
+
+    /// Looks a content hash up. Found or not says nothing about whether anybody stands by it: see [`said`](Self::said).
+    pub fn find(&self, hash: &ContentHash) -> Option<ContentId> {
+        let number = self.shelf(hash.kind()).find(hash)?;
+        Some(ContentId { kind: hash.kind(), number })
+    }
+
+    /// The content hash with this id.
+    pub fn hash(&self, id: ContentId) -> ContentHash {
+        self.shelf(id.kind).hash(id.number)
+    }
+
+    /// The 32 bytes of a PDQ hash as four words, for scans.
+    pub fn pdq_words(&self, number: u32) -> [u64; 4] {
+        self.shelf(HashKind::Pdq).words(number)
+    }
+
+    /// How many content hashes of a kind were ever opened here; their numbers are all below.
+    pub fn known(&self, kind: HashKind) -> u32 {
+        self.shelf(kind).len()
+    }
+
+    /// How many content hashes of a kind somebody stands by: with a live add or dispute.
+    pub fn live(&self, kind: HashKind) -> u64 {
+        self.live[kind as usize - 1].load(Ordering::Relaxed)
+    }
+
+    /// What the members say about a content hash: at most one statement each, live ones only, in no particular order.
+    pub fn said(&self, id: ContentId) -> impl Iterator<Item = Said<'_>> {
+        let mut next = self.shelf(id.kind).head(id.number);
+        std::iter::from_fn(move || {
+            loop {
+                let row = next.checked_sub(1)?;
+                let place = Place(self.rows.places.get(row));
+                let (attributes, after) = split(self.rows.links.get(row));
+                next = after;
+                if !place.ended() {
+                    return Some(self.read(place, attributes));
+                }
+            }
+        })
+    }
+
+    /// What one member says about a content hash.
+    pub fn word_of(&self, member: MemberId, id: ContentId) -> Option<Said<'_>> {
+        self.said(id).find(|said| said.log.member == member)
+    }
+
+    fn read(&self, place: Place, attributes: u32) -> Said<'_> {
+        let log = &self.logs[usize::from(place.log())];
+        let attributes = &self.attributes[attributes as usize];
+        Said { log: log.id, index: place.index(), time: log.time(place.index()), attributes }
+    }
+
+    fn shelf(&self, kind: HashKind) -> &Shelf {
+        &self.shelves[kind as usize - 1]
+    }
+}
+
+impl LogEntry {
+    /// The time of a leaf: that of the last change at or before it.
+    fn time(&self, index: u64) -> Timestamp {
+        let (mut low, mut high) = (0, self.times.count());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.times[middle].0 <= index { low = middle + 1 } else { high = middle }
+        }
+        low.checked_sub(1).map_or(Timestamp::default(), |at| self.times[at].1)
+    }
+}
+
+/// A packed place: index, log number, flags.
+#[derive(Clone, Copy)]
+struct Place(u64);
+
+impl Place {
+    fn new(index: u64, log: u16) -> Self {
+        Self(index << 24 | u64::from(log) << 8)
+    }
+
+    fn index(self) -> u64 {
+        self.0 >> 24
+    }
+
+    fn log(self) -> u16 {
+        (self.0 >> 8) as u16
+    }
+
+    fn ended(self) -> bool {
+        self.0 & ENDED != 0
+    }
+}
+
+/// Packs attributes and link.
+fn join(attributes: u32, next: u32) -> u64 {
+    u64::from(attributes) << 32 | u64::from(next)
+}
+
+fn split(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
+
+/// Packs a content id.
+fn pack(id: ContentId) -> u64 {
+    u64::from(id.kind as u8) << 32 | u64::from(id.number)
+}
+
+fn unpack(word: u64) -> ContentId {
+    let kind = HashKind::from_number(word >> 32).expect("written by pack");
+    ContentId { kind, number: word as u32 }
+}

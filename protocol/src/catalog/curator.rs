@@ -1,0 +1,402 @@
+//! The one that writes the catalog.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Attributes, Catalog, ContentId, ENDED, LogEntry, NO_ROW, Place, join, pack, split, unpack};
+use crate::entries::{Disclosure, Entries, Entry, LateOpening};
+use crate::names::LogId;
+use crate::statement::{Position, Statement};
+use crate::time::Timestamp;
+
+/// Turns admitted statements into the catalog. There is one a catalog.
+pub struct Curator {
+    catalog: Arc<Catalog>,
+    numbers: HashMap<LogId, u16>,
+    logs: Vec<Shown>,
+    attributes: HashMap<Attributes, u32>,
+    rows: u32,
+}
+
+/// One log, as far as only the writer needs it.
+#[derive(Default)]
+struct Shown {
+    /// The row of each leaf that has one, counted from one; else [`NO_ROW`].
+    rows: Vec<u32>,
+    /// Leaves that ended before they were opened. Only these: what has a row carries a flag.
+    ended_unopened: BTreeSet<u64>,
+    last_time: Option<Timestamp>,
+}
+
+impl Curator {
+    pub(super) fn new(catalog: Arc<Catalog>) -> Self {
+        Self { catalog, numbers: HashMap::new(), logs: Vec::new(), attributes: HashMap::new(), rows: 0 }
+    }
+
+    /// The catalog, for reading.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Shows admitted leaves, which follow those shown before of their log. Readers see each statement at once or not at
+    /// all, in the order of the leaves.
+    pub fn show(&mut self, entries: &Entries, mut changed: impl FnMut(ContentId)) {
+        let number = self.log_number(entries.log());
+        for (index, entry) in entries.iter() {
+            self.keep_time(number, index, entry.leaf.time);
+            self.logs[usize::from(number)].rows.push(NO_ROW);
+            // The new statement first, then the end of the old one: between the two the member counts once all the same.
+            self.say(number, index, entry, &mut changed);
+            if let Some(position) = entry.leaf.statement.ends() {
+                self.end(entries.log(), index, position, &mut changed);
+            }
+        }
+    }
+
+    /// Shows a statement whose opening was missing when its leaf was shown.
+    pub fn open(&mut self, late: &LateOpening, changed: impl FnMut(ContentId)) {
+        let number = self.log_number(late.log());
+        let shown = &self.logs[usize::from(number)];
+        let in_place = usize::try_from(late.index()).ok().and_then(|index| shown.rows.get(index));
+        if in_place == Some(&NO_ROW) {
+            self.say(number, late.index(), late.entry(), changed);
+        }
+    }
+
+    /// Gives a statement its row, if it is of a known kind and its content hash is known.
+    fn say(&mut self, log: u16, index: u64, entry: &Entry, mut changed: impl FnMut(ContentId)) {
+        let Disclosure::Present(Some(hash)) = entry.disclosure else { return };
+        let attributes = match &entry.leaf.statement {
+            Statement::Add(add) => Attributes::Add {
+                labels: add.labels,
+                media: add.media,
+                quality: add.quality,
+                expiry: add.expiry,
+                incident: add.incident,
+            },
+            Statement::Dispute(dispute) => Attributes::Dispute { reason: dispute.reason },
+            Statement::Revoke(_) | Statement::Unknown => return,
+        };
+        let attributes = self.intern(attributes);
+        let kind = hash.kind();
+        let id = ContentId { kind, number: self.catalog.shelf(kind).insert(&hash) };
+        let row = self.rows;
+        let shown = &mut self.logs[usize::from(log)];
+        let ended = shown.ended_unopened.remove(&index);
+        shown.rows[usize::try_from(index).expect("leaves shown are in memory")] = row + 1;
+        let before = self.stand(id);
+        let mut place = Place::new(index, log);
+        if ended {
+            place.0 |= ENDED;
+        }
+        self.catalog.rows.places.set(row, place.0);
+        self.catalog.rows.contents.set(row, pack(id));
+        self.rows += 1;
+        if self.link(id, row, attributes) {
+            self.count(id, before);
+            changed(id);
+        }
+    }
+
+    /// Puts a row into the chain of its content hash, in the place of the same member's older one. An older statement than
+    /// the one that is there stays out: the newest word counts, even where it has ended. `false` if so.
+    fn link(&mut self, id: ContentId, row: u32, attributes: u32) -> bool {
+        let rows = &self.catalog.rows;
+        let shelf = self.catalog.shelf(id.kind);
+        let place = Place(rows.places.get(row));
+        let member = self.catalog.logs[usize::from(place.log())].id.member;
+        let mut before = None;
+        let mut at = shelf.head(id.number);
+        while at != NO_ROW {
+            let (other_attributes, next) = split(rows.links.get(at - 1));
+            let other = Place(rows.places.get(at - 1));
+            let other_log = self.catalog.logs[usize::from(other.log())].id;
+            if other_log.member == member {
+                let this_log = self.catalog.logs[usize::from(place.log())].id;
+                if (other_log.epoch, other.index()) > (this_log.epoch, place.index()) {
+                    return false;
+                }
+                rows.links.set(row, join(attributes, next));
+                match before {
+                    None => shelf.set_head(id.number, row + 1),
+                    Some((previous, its_attributes)) => rows.links.set(previous, join(its_attributes, row + 1)),
+                }
+                return true;
+            }
+            before = Some((at - 1, other_attributes));
+            at = next;
+        }
+        rows.links.set(row, join(attributes, shelf.head(id.number)));
+        shelf.set_head(id.number, row + 1);
+        true
+    }
+
+    /// Ends the statement at an earlier position of the same member.
+    fn end(&mut self, by: LogId, index: u64, position: Position, mut changed: impl FnMut(ContentId)) {
+        // SPEC 11.3: only backwards.
+        if (position.epoch, position.index) >= (by.epoch, index) {
+            return;
+        }
+        let Some(&log) = self.numbers.get(&LogId { member: by.member, epoch: position.epoch }) else { return };
+        let shown = &mut self.logs[usize::from(log)];
+        let Some(&row) = usize::try_from(position.index).ok().and_then(|at| shown.rows.get(at)) else { return };
+        if row == NO_ROW {
+            shown.ended_unopened.insert(position.index);
+            return;
+        }
+        let rows = &self.catalog.rows;
+        let place = rows.places.get(row - 1);
+        if Place(place).ended() {
+            return;
+        }
+        let id = unpack(rows.contents.get(row - 1));
+        let before = self.stand(id);
+        rows.places.set(row - 1, place | ENDED);
+        self.count(id, before);
+        changed(id);
+    }
+
+    /// How many members stand by a content hash.
+    fn stand(&self, id: ContentId) -> usize {
+        self.catalog.said(id).count()
+    }
+
+    /// Keeps the count of live hashes after a change.
+    fn count(&self, id: ContentId, before: usize) {
+        let live = &self.catalog.live[id.kind as usize - 1];
+        match (before, self.stand(id)) {
+            (0, 1..) => live.fetch_add(1, Ordering::Relaxed),
+            (1.., 0) => live.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+    }
+
+    fn intern(&mut self, attributes: Attributes) -> u32 {
+        if let Some(&number) = self.attributes.get(&attributes) {
+            return number;
+        }
+        let number = self.catalog.attributes.push(attributes.clone());
+        let number = u32::try_from(number).expect("at most one a row");
+        self.attributes.insert(attributes, number);
+        number
+    }
+
+    fn log_number(&mut self, log: LogId) -> u16 {
+        if let Some(&number) = self.numbers.get(&log) {
+            return number;
+        }
+        let number = self.catalog.logs.push(LogEntry { id: log, times: boxcar::Vec::new() });
+        let number = u16::try_from(number).expect("a federation has fewer than 65,536 logs");
+        self.numbers.insert(log, number);
+        self.logs.push(Shown::default());
+        number
+    }
+
+    fn keep_time(&mut self, log: u16, index: u64, time: Timestamp) {
+        let shown = &mut self.logs[usize::from(log)];
+        if shown.last_time != Some(time) {
+            shown.last_time = Some(time);
+            self.catalog.logs[usize::from(log)].times.push((index, time));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bundle;
+    use crate::content_hash::{ContentHash, HashKind};
+    use crate::names::MemberId;
+    use crate::opening::{Opening, Salt, commitment};
+    use crate::statement::{Add, Dispute, Labels, Leaf, Revoke};
+
+    fn log(member: &str) -> LogId {
+        LogId { member: member.parse().unwrap(), epoch: 0 }
+    }
+
+    fn md5(number: u8) -> ContentHash {
+        ContentHash::new(HashKind::Md5, &[number; 16]).unwrap()
+    }
+
+    /// What a test's member says.
+    #[derive(Clone, Copy, Debug)]
+    enum Word {
+        Add(u8),
+        Dispute(u8),
+        Revoke,
+    }
+
+    /// One leaf: a word, and the index of an earlier own leaf that it ends.
+    type Line = (Word, Option<u64>);
+
+    fn entries(log: LogId, first: u64, lines: &[Line]) -> Entries {
+        let mut composer = Entries::compose(log, first);
+        for (word, ends) in lines {
+            let replaces = ends.map(|index| Position { epoch: 0, index });
+            let (Word::Add(number) | Word::Dispute(number)) = *word else {
+                let position = replaces.unwrap_or(Position { epoch: 9, index: 0 });
+                let statement = Statement::Revoke(Revoke { position, reason: 1 });
+                composer.push(Leaf { time: Timestamp(composer.next()), statement }, None);
+                continue;
+            };
+            let opening = Opening::of(&md5(number), Salt([number; 16]), None).encode();
+            let (kind, commitment) = (HashKind::Md5 as u64, commitment(&opening));
+            let statement = match word {
+                Word::Add(_) => Statement::Add(Add {
+                    kind,
+                    commitment,
+                    labels: Labels::new(&[1]).unwrap(),
+                    media: 1,
+                    quality: None,
+                    expiry: None,
+                    incident: None,
+                    replaces,
+                }),
+                _ => Statement::Dispute(Dispute { kind, commitment, reason: 1, replaces }),
+            };
+            composer.push(Leaf { time: Timestamp(composer.next()), statement }, Some((&opening, md5(number))));
+        }
+        composer.finish().unwrap()
+    }
+
+    /// The same leaves without the openings at these indices, and what opens them later.
+    fn close(entries: &Entries, missing: &BTreeSet<u64>) -> (Entries, Vec<LateOpening>) {
+        let (mut openings, mut late) = (Vec::new(), Vec::new());
+        let both = bundle::entries(entries.leaves()).zip(bundle::entries(entries.openings()));
+        for (index, (leaf, opening)) in (entries.first()..).zip(both) {
+            let (leaf, opening) = (leaf.unwrap(), opening.unwrap());
+            if missing.contains(&index) && !opening.is_empty() {
+                late.push(LateOpening::check(entries.log(), index, leaf, opening.to_vec()).unwrap());
+                bundle::push(&mut openings, &[]);
+            } else {
+                bundle::push(&mut openings, opening);
+            }
+        }
+        (Entries::read(entries.log(), entries.first(), entries.leaves().to_vec(), openings).unwrap(), late)
+    }
+
+    fn said(catalog: &Catalog, number: u8) -> Vec<(String, u64, bool)> {
+        let Some(id) = catalog.find(&md5(number)) else { return Vec::new() };
+        let mut said: Vec<_> = catalog
+            .said(id)
+            .map(|said| {
+                assert_eq!(said.time, Timestamp(said.index), "tests write the index as the time");
+                (said.log.member.to_string(), said.index, matches!(said.attributes, Attributes::Add { .. }))
+            })
+            .collect();
+        said.sort();
+        said
+    }
+
+    fn world() -> (Curator, Arc<Catalog>) {
+        Catalog::new([3, 4])
+    }
+
+    #[test]
+    fn each_member_speaks_for_itself() {
+        let (mut curator, catalog) = world();
+        let mut changed = Vec::new();
+        curator.show(&entries(log("acme"), 0, &[(Word::Add(1), None), (Word::Add(2), None)]), |id| changed.push(id));
+        curator.show(&entries(log("bolt"), 0, &[(Word::Dispute(1), None)]), |id| changed.push(id));
+        assert_eq!(said(&catalog, 1), [("acme".into(), 0, true), ("bolt".into(), 0, false)]);
+        assert_eq!(said(&catalog, 2), [("acme".into(), 1, true)]);
+        assert_eq!(said(&catalog, 3), []);
+        assert_eq!(changed.len(), 3);
+        assert_eq!((catalog.known(HashKind::Md5), catalog.live(HashKind::Md5)), (2, 2));
+    }
+
+    /// SPEC 11.2, 11.3.
+    #[test]
+    fn a_statement_ends_when_its_author_replaces_or_revokes_it_and_by_nothing_else() {
+        let (mut curator, catalog) = world();
+        let lines = [(Word::Add(1), None), (Word::Dispute(1), Some(0)), (Word::Add(2), None), (Word::Revoke, Some(2))];
+        curator.show(&entries(log("acme"), 0, &lines), |_| ());
+        assert_eq!(said(&catalog, 1), [("acme".into(), 1, false)]);
+        assert_eq!(said(&catalog, 2), []);
+        assert_eq!(catalog.live(HashKind::Md5), 1);
+
+        let lines =
+            [(Word::Revoke, Some(1)), (Word::Revoke, Some(3)), (Word::Add(3), Some(7)), (Word::Revoke, Some(9))];
+        curator.show(&entries(log("bolt"), 0, &lines), |_| ());
+        assert_eq!(said(&catalog, 1), [("acme".into(), 1, false)], "bolt's index 1 is not acme's");
+        assert_eq!(said(&catalog, 3), [("bolt".into(), 2, true)], "forward references end nothing");
+    }
+
+    /// SPEC 11.4: a member counts once, with its newest word; when that ends, older ones do not come back.
+    #[test]
+    fn a_member_counts_once_with_its_newest_word() {
+        let (mut curator, catalog) = world();
+        let repeated = [(Word::Add(1), None), (Word::Add(1), None), (Word::Dispute(1), None)];
+        curator.show(&entries(log("acme"), 0, &repeated), |_| ());
+        assert_eq!(said(&catalog, 1), [("acme".into(), 2, false)]);
+        curator.show(&entries(log("acme"), 3, &[(Word::Revoke, Some(2))]), |_| ());
+        assert_eq!(said(&catalog, 1), []);
+        curator.show(&entries(log("acme"), 4, &[(Word::Add(1), None)]), |_| ());
+        assert_eq!(said(&catalog, 1), [("acme".into(), 4, true)]);
+    }
+
+    /// The rules of SPEC 11 in a few lines, over everything that was ever said.
+    fn oracle(logs: &BTreeMap<MemberId, Vec<Line>>, number: u8) -> Vec<(String, u64, bool)> {
+        let mut all = Vec::new();
+        for (member, lines) in logs {
+            let about = |line: &Line| match line.0 {
+                Word::Add(n) | Word::Dispute(n) => n == number,
+                Word::Revoke => false,
+            };
+            let Some(newest) = lines.iter().rposition(about) else { continue };
+            let ended = lines[newest..].iter().skip(1).any(|line| line.1 == Some(newest as u64));
+            if !ended {
+                all.push((member.to_string(), newest as u64, matches!(lines[newest].0, Word::Add(_))));
+            }
+        }
+        all
+    }
+
+    fn line() -> impl Strategy<Value = Line> {
+        let word = prop_oneof![(0u8..4).prop_map(Word::Add), (0u8..4).prop_map(Word::Dispute), Just(Word::Revoke)];
+        (word, proptest::option::of(0u64..12))
+    }
+
+    proptest! {
+        /// Whatever order batches and late openings arrive in, the catalog is the same: that of the rules.
+        #[test]
+        fn the_catalog_is_that_of_the_rules_in_any_order(
+            lines in proptest::collection::vec((0usize..3, line()), 1..40),
+            missing in proptest::collection::btree_set(0u64..40, 0..10),
+            order in proptest::collection::vec(any::<u16>(), 40),
+        ) {
+            let members = ["acme", "bolt", "crab"].map(|id| id.parse::<MemberId>().unwrap());
+            let (mut curator, catalog) = world();
+            let mut logs: BTreeMap<MemberId, Vec<Line>> = BTreeMap::new();
+            let mut waiting: Vec<LateOpening> = Vec::new();
+            for (step, (member, line)) in lines.into_iter().enumerate() {
+                let id = LogId { member: members[member], epoch: 0 };
+                let so_far = logs.entry(id.member).or_default();
+                let (shown, late) = close(&entries(id, so_far.len() as u64, &[line]), &missing);
+                so_far.push(line);
+                waiting.extend(late);
+                curator.show(&shown, |_| ());
+                if !waiting.is_empty() && order[step].is_multiple_of(3) {
+                    let late = waiting.remove(usize::from(order[step]) % waiting.len());
+                    curator.open(&late, |_| ());
+                    curator.open(&late, |_| ());
+                }
+            }
+            for late in waiting {
+                curator.open(&late, |_| ());
+            }
+            let mut live = 0;
+            for number in 0..4 {
+                let expected = oracle(&logs, number);
+                live += u64::from(!expected.is_empty());
+                prop_assert_eq!(said(&catalog, number), expected, "hash {}", number);
+            }
+            prop_assert_eq!(catalog.live(HashKind::Md5), live);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The node's decisions: one input in, a list of effects out (SPEC 7, 8, 14).
+//!
+//! No I/O, no clock, no randomness, no error. The daemon and the simulator are two thin shells around this: they feed inputs
+//! one at a time and perform the effects of each in order. The order is what the guarantees rest on:
+//! **step** (decide), **commit** (make durable), **show** (make visible to queries), **speak** (tell callers and peers).
+//!
+//! The engine holds what decides: the ledger, the queue of what is to be published, what each peer has. It does not hold
+//! what answers: the catalog is updated when an effect says so, after the commit, and only read here.
+
+mod catch_up;
+mod draft;
+mod heads;
+mod publish;
+mod receive;
+mod status;
+mod voice;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use catch_up::CatchUp;
+pub use draft::{Draft, DraftError, Target};
+use heads::Peer;
+use publish::Publishing;
+pub use publish::{Outcome, Placed, Publication, Unpublishable};
+pub use status::{LogStatus, PeerStatus, Status};
+pub use voice::Silence;
+use voice::Voice;
+
+use crate::catalog::Catalog;
+use crate::checkpoint::SignedCheckpoint;
+use crate::entries::LateOpening;
+use crate::federation::Federation;
+use crate::key::PublicKey;
+use crate::ledger::{Admitted, Blame, Ledger, Mark, Refusal};
+use crate::names::{LogId, MemberId};
+use crate::time::Timestamp;
+use crate::wire::{Answer, Gossip, Heads, Request};
+
+/// Something that has happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A local caller has something to say in the member's name.
+    Publish(Publication),
+    /// The caller has gone away; what it wanted to say is dropped unless it is being signed already.
+    Withdraw(u64),
+    /// The signer has signed what [`Effect::Sign`] asked for.
+    Signed(SignedCheckpoint),
+    /// An operator has decided to sign although too few members could be heard (SPEC 8.6).
+    SignAlone,
+    /// A connection to a member's node is there.
+    PeerUp(PublicKey),
+    /// The last connection to it is gone.
+    PeerDown(PublicKey),
+    /// A gossip message, read.
+    Gossiped {
+        /// Under this number the verdict is given.
+        delivery: u64,
+        /// Who handed it over.
+        from: PublicKey,
+        /// What it says.
+        message: Gossip,
+    },
+    /// A peer has told its heads on its own account, with a request for ours.
+    Told {
+        /// Who.
+        from: PublicKey,
+        /// What.
+        heads: Heads,
+    },
+    /// What became of an [`Effect::Ask`].
+    Answered {
+        /// Who was asked.
+        peer: PublicKey,
+        /// What.
+        request: Request,
+        /// The answer; `None` if none came.
+        answer: Option<Answer>,
+    },
+    /// Openings that were missing, checked against the leaves that they open.
+    Opened(Vec<LateOpening>),
+    /// Time has passed.
+    Tick,
+}
+
+/// Something that must now be done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Make leaves, openings, mark and checkpoint durable before anything later in the list is done. If that fails the
+    /// process must end: the engine is ahead of the disk by then, and only a restart brings them together.
+    Commit(Arc<Admitted>),
+    /// Likewise for an opening that was missing.
+    CommitOpening(Arc<LateOpening>),
+    /// Move the signer forward to this mark, durably; then sign it, and feed [`Input::Signed`] before any other input.
+    Sign {
+        /// The own log.
+        log: LogId,
+        /// What is to be signed.
+        mark: Mark,
+    },
+    /// Write the checkpoint down. Need not be durable: it can be signed again, with the same bytes.
+    KeepCheckpoint(LogId, SignedCheckpoint),
+    /// Let queries see these statements.
+    Show(Arc<Admitted>),
+    /// Let queries see this one.
+    ShowOpening(Arc<LateOpening>),
+    /// Tell a caller what became of its publication.
+    Reply {
+        /// The publication's number.
+        publication: u64,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// Tell gossip what to do with a message.
+    Judge {
+        /// The message's number.
+        delivery: u64,
+        /// What to do.
+        relay: Relay,
+    },
+    /// Flood this message.
+    Gossip(Vec<u8>),
+    /// Ask a peer; what becomes of it comes back as [`Input::Answered`].
+    Ask {
+        /// Whom.
+        peer: PublicKey,
+        /// What.
+        request: Request,
+    },
+    /// A peer has done what no honest node does: disconnect it, and keep away from it for a while.
+    Shun {
+        /// Who.
+        peer: PublicKey,
+        /// What it has done.
+        misdeed: Misdeed,
+    },
+    /// Tell the operator.
+    Alarm(Alarm),
+}
+
+/// What gossip does with a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Relay {
+    /// Pass it on: it is verified, new, and stored.
+    Accept,
+    /// Do not pass it on, and blame nobody.
+    Ignore,
+    /// Do not pass it on; whoever did is at fault.
+    Reject,
+}
+
+/// What no honest node does.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Misdeed {
+    /// It handed over something that it must have refused itself.
+    #[error("handed over what an honest node refuses")]
+    Relayed(#[source] Refusal),
+    /// It answered with something that was not asked for.
+    #[error("answered with something else than was asked")]
+    OtherAnswer,
+}
+
+/// What an operator must hear of.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Alarm {
+    /// A member signed two histories.
+    #[error("{0} has signed two different histories; its new statements are not taken up")]
+    Fork(LogId),
+    /// Leaves from a peer contradict what is held, and it cannot be said who is wrong.
+    #[error("{log} looks different at {peer}; its author or that peer is at fault")]
+    Diverges {
+        /// The log.
+        log: LogId,
+        /// The peer.
+        peer: MemberId,
+    },
+    /// The own log is shorter here than what has been signed.
+    #[error(
+        "the own log has {have} leaves, but {signed} have been signed; nothing is signed until peers have refilled it"
+    )]
+    Behind {
+        /// Leaves here.
+        have: u64,
+        /// Leaves signed.
+        signed: u64,
+    },
+    /// What has been signed is not what peers hold.
+    #[error("the own log at peers is not the one that was signed here; this node will not sign again")]
+    Diverged,
+}
+
+/// What an engine starts from.
+pub struct Start {
+    /// The federation.
+    pub federation: Arc<Federation>,
+    /// The member that this node speaks for, if it does.
+    pub member: Option<MemberId>,
+    /// The logs, as the store has given them back.
+    pub ledger: Ledger,
+    /// The catalog of their statements.
+    pub catalog: Arc<Catalog>,
+    /// What the signer file says was signed last in the own log.
+    pub signed: Mark,
+}
+
+/// The engine. See [`Input`] and [`Effect`].
+pub struct Engine {
+    federation: Arc<Federation>,
+    own: Option<LogId>,
+    ledger: Ledger,
+    catalog: Arc<Catalog>,
+    voice: Voice,
+    publishing: Publishing,
+    peers: BTreeMap<PublicKey, Peer>,
+    catch_up: CatchUp,
+    forked: BTreeSet<LogId>,
+    now: Timestamp,
+}
+
+impl Engine {
+    /// An engine that has seen nothing since its start.
+    pub fn new(start: Start) -> Self {
+        let Start { federation, member, mut ledger, catalog, signed } = start;
+        let own = member.and_then(|member| federation.logs().keys().rev().find(|log| log.member == member).copied());
+        if let Some(own) = own {
+            ledger.promise(own, signed);
+        }
+        Self {
+            voice: Voice::new(signed),
+            federation,
+            own,
+            ledger,
+            catalog,
+            publishing: Publishing::default(),
+            peers: BTreeMap::new(),
+            catch_up: CatchUp::default(),
+            forked: BTreeSet::new(),
+            now: Timestamp::default(),
+        }
+    }
+
+    /// Advances the node by one input and says what must now be done, in order.
+    ///
+    /// Forgetting is not harmless: a node that restarts behind what it has said would sign a second history of its own log
+    /// and convict itself of a fork. So [`Effect::Commit`] comes first, and nothing is said before it is done.
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+        self.now = now;
+        let mut effects = Vec::new();
+        match input {
+            Input::Publish(publication) => self.take(publication, &mut effects),
+            Input::Withdraw(publication) => self.publishing.withdraw(publication),
+            Input::Signed(checkpoint) => self.signed(checkpoint, &mut effects),
+            Input::SignAlone => self.voice.sign_alone(),
+            Input::PeerUp(peer) => self.peer_up(peer, &mut effects),
+            Input::PeerDown(peer) => self.peer_down(peer, &mut effects),
+            Input::Gossiped { delivery, from, message } => self.gossiped(delivery, from, message, &mut effects),
+            Input::Told { from, heads } => self.told(from, heads, &mut effects),
+            Input::Answered { peer, request, answer } => self.answered(peer, request, answer, &mut effects),
+            Input::Opened(openings) => self.opened(openings, &mut effects),
+            Input::Tick => self.tick(&mut effects),
+        }
+        self.compose(&mut effects);
+        effects
+    }
+
+    /// The logs.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The federation.
+    pub fn federation(&self) -> &Arc<Federation> {
+        &self.federation
+    }
+
+    /// The own log, if this node speaks for a member.
+    pub fn own(&self) -> Option<LogId> {
+        self.own
+    }
+
+    /// The newest checkpoints whose leaves are held, as peers are told them.
+    pub fn heads(&self) -> Heads {
+        let head = |(id, log): (LogId, &crate::ledger::Log)| Some((id, log.whole()?.note().clone()));
+        Heads { time: self.now, heads: self.ledger.logs().filter_map(head).collect() }
+    }
+
+    /// Passes a refusal on to whom it concerns.
+    fn refused(&mut self, from: PublicKey, refusal: Refusal, effects: &mut Vec<Effect>) {
+        match refusal.blame() {
+            Blame::Relayer => effects.push(Effect::Shun { peer: from, misdeed: Misdeed::Relayed(refusal) }),
+            Blame::Author => match refusal {
+                Refusal::Fork { log, .. } if self.forked.insert(log) => effects.push(Effect::Alarm(Alarm::Fork(log))),
+                Refusal::NotWhatWasSigned { .. } if self.voice.diverges() => {
+                    effects.push(Effect::Alarm(Alarm::Diverged));
+                }
+                _ => {}
+            },
+            Blame::Nobody => {
+                if let Refusal::Diverges { log, .. } = refusal
+                    && let Some(peer) = self.peers.get_mut(&from)
+                    && peer.diverged.insert(log)
+                {
+                    effects.push(Effect::Alarm(Alarm::Diverges { log, peer: peer.member }));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What each peer has: heads, and clocks (SPEC 14.4).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Effect, Engine};
+use crate::checkpoint::Checkpoint;
+use crate::key::PublicKey;
+use crate::ledger::Admission;
+use crate::names::{LogId, MemberId};
+use crate::time::Timestamp;
+use crate::wire::{Heads, Request};
+
+/// A connected node of a member.
+pub(super) struct Peer {
+    pub(super) member: MemberId,
+    /// How much of each log it says that it has.
+    pub(super) has: BTreeMap<LogId, u64>,
+    /// Logs that look different there.
+    pub(super) diverged: BTreeSet<LogId>,
+    /// When its heads were heard last, and how far its clock was ahead, in milliseconds.
+    pub(super) heard: Option<(Timestamp, i64)>,
+    asked: Option<Timestamp>,
+    /// Nothing is asked of it before this moment.
+    pub(super) busy_until: Timestamp,
+}
+
+impl Engine {
+    pub(super) fn peer_up(&mut self, key: PublicKey, effects: &mut Vec<Effect>) {
+        let Some(&member) = self.federation.nodes().get(&key) else { return };
+        self.peers.entry(key).or_insert_with(|| Peer {
+            member,
+            has: BTreeMap::new(),
+            diverged: BTreeSet::new(),
+            heard: None,
+            asked: None,
+            busy_until: Timestamp::default(),
+        });
+        self.ask_heads(key, effects);
+    }
+
+    pub(super) fn peer_down(&mut self, key: PublicKey, effects: &mut Vec<Effect>) {
+        self.peers.remove(&key);
+        self.catch_up.forget(key);
+        self.fetch(effects);
+    }
+
+    pub(super) fn ask_heads(&mut self, key: PublicKey, effects: &mut Vec<Effect>) {
+        let heads = self.heads();
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.asked = Some(self.now);
+            effects.push(Effect::Ask { peer: key, request: Request::Heads(heads) });
+        }
+    }
+
+    /// Asks those whose heads are due.
+    pub(super) fn ask_due_heads(&mut self, effects: &mut Vec<Effect>) {
+        let interval = Duration::from_millis(self.federation.charter().body().parameters.heads_interval);
+        let due = |peer: &Peer| peer.asked.is_none_or(|asked| self.now.since(asked) >= interval);
+        let due: Vec<_> = self.peers.iter().filter(|(_, peer)| due(peer)).map(|(key, _)| *key).collect();
+        for key in due {
+            self.ask_heads(key, effects);
+        }
+    }
+
+    /// A peer has told its heads, asked or not.
+    pub(super) fn told(&mut self, from: PublicKey, heads: Heads, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let ahead = i64::try_from(heads.time.0).unwrap_or(i64::MAX).saturating_sub_unsigned(now.0);
+        peer.heard = Some((now, ahead));
+        self.voice.heard(peer.member);
+        for (log, note) in heads.heads {
+            let size = Checkpoint::parse(note.text()).map_or(0, |checkpoint| checkpoint.size);
+            let held = self.ledger.log(log).map_or(0, crate::ledger::Log::size);
+            // What is not beyond ours needs no signature check: it only says what may be asked of this peer.
+            let heard = if size <= held { Ok(Admission::Known) } else { self.ledger.hear(log, note) };
+            match heard {
+                Ok(_) => {
+                    if let Some(peer) = self.peers.get_mut(&from) {
+                        peer.has.insert(log, size);
+                    }
+                }
+                Err(refusal) => self.refused(from, refusal, effects),
+            }
+        }
+        self.watch_own_log(effects);
+        self.fetch(effects);
+    }
+
+    /// How far the own clock is ahead of the median of the peers', in milliseconds; `None` without any.
+    pub(super) fn clock_offset(&self) -> Option<i64> {
+        let mut offsets: Vec<i64> = self.peers.values().filter_map(|peer| Some(peer.heard?.1)).collect();
+        offsets.sort_unstable();
+        let median = *offsets.get(offsets.len() / 2)?;
+        Some(median.saturating_neg())
+    }
+
+    /// Whether fresh heads were heard from too few members: then what this node knows may be old.
+    pub fn is_isolated(&self) -> bool {
+        let limit = Duration::from_millis(self.federation.charter().body().parameters.isolation);
+        let fresh = |peer: &&Peer| peer.heard.is_some_and(|(at, _)| self.now.since(at) <= limit);
+        let members: BTreeSet<_> = self.peers.values().filter(fresh).map(|peer| peer.member).collect();
+        let others = members.iter().filter(|member| Some(**member) != self.own.map(|own| own.member)).count();
+        others < self.federation.size() / 2
+    }
+}

@@ -1,0 +1,280 @@
+//! Saying something: from a caller's drafts to a signed batch (SPEC 8).
+//!
+//! One batch is in the making at a time. While it is being made durable and signed, what else comes in queues up and makes
+//! the next: so an idle node signs at once, and a busy one signs large batches, without any timer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::{Draft, Effect, Engine, Silence, Target};
+use crate::batch::Batch;
+use crate::catalog::{Attributes, Catalog};
+use crate::charter::Charter;
+use crate::checkpoint::SignedCheckpoint;
+use crate::content_hash::{ContentHash, Emptiness, MIN_PDQ_QUALITY};
+use crate::entries::{Composer, Entries};
+use crate::ledger::{Admitted, Mark};
+use crate::names::LogId;
+use crate::statement::{Leaf, Position, Revoke, Statement};
+use crate::time::Timestamp;
+use crate::wire::Gossip;
+
+/// Drafts that may wait to be published; more are turned away. Eight batches of the largest size.
+const MAX_QUEUED: usize = 65_536;
+
+/// Publications of up to so many drafts go before larger ones: a revocation must not wait behind an import.
+const SMALL: usize = 64;
+
+/// What a caller wants to say.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The caller's number, for the reply.
+    pub id: u64,
+    /// What, in order.
+    pub drafts: Vec<Draft>,
+}
+
+/// What became of a publication.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Every draft has been dealt with, in order; what is placed is durable and signed.
+    Done(Vec<Result<Placed, Unpublishable>>),
+    /// Too much is waiting already.
+    Busy {
+        /// Why nothing is being signed, if so.
+        silence: Option<Silence>,
+    },
+    /// This node speaks for nobody.
+    Mute,
+}
+
+/// Where a statement stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Placed {
+    /// It has been published there.
+    New(Position),
+    /// The same had been said there before.
+    Known(Position),
+}
+
+/// Why a draft was not published.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unpublishable {
+    /// SPEC 3.4.
+    #[error("{0}")]
+    Empty(Emptiness),
+    /// The charter has no such label.
+    #[error("the charter has no label with code {0}")]
+    Label(u16),
+    /// SPEC 3.4.
+    #[error("PDQ quality {0} is below {MIN_PDQ_QUALITY}: the picture has too little in it to be told from others")]
+    Quality(u8),
+    /// It would have no effect from the beginning.
+    #[error("its expiry has passed")]
+    Expired,
+    /// There is nothing to withdraw.
+    #[error("this member says nothing about {0} now, so there is nothing to revoke")]
+    NotSaid(ContentHash),
+    /// There is no such statement.
+    #[error("there is no statement at {0} of this member's log")]
+    NoPosition(Position),
+}
+
+/// Publications on their way.
+#[derive(Default)]
+pub(super) struct Publishing {
+    small: VecDeque<Waiting>,
+    large: VecDeque<Waiting>,
+    /// The batch that is being made durable and signed.
+    in_flight: Option<InFlight>,
+    /// What the batch in flight, and the one before it, say of which hash: the catalog does not show them yet.
+    unshown: [HashMap<ContentHash, Word>; 2],
+}
+
+/// The member's word on a hash: where it stands, and what it says; `None` once revoked.
+type Word = Option<(Position, Attributes)>;
+
+struct Waiting {
+    id: u64,
+    drafts: VecDeque<Draft>,
+    results: Vec<Result<Placed, Unpublishable>>,
+}
+
+struct InFlight {
+    admitted: Arc<Admitted>,
+    /// Whom to tell once it is signed.
+    done: Vec<(u64, Vec<Result<Placed, Unpublishable>>)>,
+}
+
+impl Publishing {
+    /// Drafts that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.small.iter().chain(&self.large).map(|waiting| waiting.drafts.len()).sum()
+    }
+
+    /// Drops what has not been begun.
+    pub(super) fn withdraw(&mut self, id: u64) {
+        for queue in [&mut self.small, &mut self.large] {
+            queue.retain(|waiting| waiting.id != id || !waiting.results.is_empty());
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.small.is_empty() && self.large.is_empty()
+    }
+}
+
+impl Engine {
+    /// Queues a publication.
+    pub(super) fn take(&mut self, publication: Publication, effects: &mut Vec<Effect>) {
+        let Publication { id, drafts } = publication;
+        let outcome = if self.own.is_none() {
+            Outcome::Mute
+        } else if self.publishing.queued() + drafts.len() > MAX_QUEUED {
+            Outcome::Busy { silence: self.silence() }
+        } else {
+            let queue = if drafts.len() <= SMALL { &mut self.publishing.small } else { &mut self.publishing.large };
+            queue.push_back(Waiting { id, drafts: drafts.into(), results: Vec::new() });
+            return;
+        };
+        effects.push(Effect::Reply { publication: id, outcome });
+    }
+
+    /// Makes the next batch out of what waits, unless one is in flight or nothing may be signed.
+    pub(super) fn compose(&mut self, effects: &mut Vec<Effect>) {
+        if self.publishing.in_flight.is_some() || self.publishing.is_idle() || self.silence().is_some() {
+            return;
+        }
+        let Some((own, log)) = self.own.and_then(|own| Some((own, self.ledger.log(own)?))) else { return };
+        let charter = self.federation.charter();
+        let limit = charter.body().parameters.batch_leaves as usize;
+        let Publishing { small, large, unshown, .. } = &mut self.publishing;
+        let mut place = Place {
+            charter,
+            catalog: &self.catalog,
+            unshown,
+            own,
+            now: self.now,
+            time: self.now.max(log.last_time()),
+            composer: Entries::compose(own, log.size()),
+            said: HashMap::new(),
+        };
+        let mut done = Vec::new();
+        while place.composer.len() < limit {
+            // What has been begun is finished first, or its results would be spread over many batches.
+            let begun = large.front().is_some_and(|waiting| !waiting.results.is_empty());
+            let queue = if small.is_empty() || begun { &mut *large } else { &mut *small };
+            let Some(waiting) = queue.front_mut() else { break };
+            while place.composer.len() < limit
+                && let Some(draft) = waiting.drafts.pop_front()
+            {
+                waiting.results.push(place.draft(&draft));
+            }
+            if waiting.drafts.is_empty() {
+                done.extend(queue.pop_front().map(|waiting| (waiting.id, waiting.results)));
+            }
+        }
+        let (composer, said) = (place.composer, place.said);
+        let Some(entries) = composer.finish() else {
+            Self::reply(done, effects);
+            return;
+        };
+        let admitted = self.ledger.append(entries);
+        let admitted = Arc::new(admitted.expect("composed at the end of the own log, not before its time"));
+        let mark = Mark { size: admitted.entries.end(), root: admitted.root };
+        effects.push(Effect::Commit(admitted.clone()));
+        effects.push(Effect::Sign { log: own, mark });
+        self.publishing.in_flight = Some(InFlight { admitted, done });
+        self.publishing.unshown.rotate_left(1);
+        self.publishing.unshown[1] = said;
+    }
+
+    /// The batch in flight is durable and signed: show it, answer for it, spread it.
+    pub(super) fn signed(&mut self, checkpoint: SignedCheckpoint, effects: &mut Vec<Effect>) {
+        let (Some(own), Some(InFlight { admitted, done })) = (self.own, self.publishing.in_flight.take()) else {
+            return;
+        };
+        self.voice.signed(self.ledger.log(own).expect("the own log").mark());
+        self.ledger.sealed(own, checkpoint.clone());
+        effects.push(Effect::KeepCheckpoint(own, checkpoint.clone()));
+        effects.push(Effect::Show(admitted.clone()));
+        Self::reply(done, effects);
+        effects.push(Effect::Gossip(self.announcement(&admitted, &checkpoint)));
+    }
+
+    /// A small batch travels whole, of a larger one only the checkpoint (SPEC 14.3).
+    fn announcement(&self, admitted: &Admitted, checkpoint: &SignedCheckpoint) -> Vec<u8> {
+        let limit = self.federation.charter().body().parameters.gossip_bytes as usize;
+        let entries = &admitted.entries;
+        if entries.leaves().len() + entries.openings().len() <= limit {
+            let batch = Batch { entries: entries.clone(), checkpoint: checkpoint.note().clone(), proof: Vec::new() };
+            let bytes = batch.encode(self.federation.origins());
+            if bytes.len() <= limit {
+                return Gossip::encode_batch(bytes);
+            }
+        }
+        Gossip::encode_checkpoint(checkpoint.note())
+    }
+
+    fn reply(done: Vec<(u64, Vec<Result<Placed, Unpublishable>>)>, effects: &mut Vec<Effect>) {
+        let replies = done
+            .into_iter()
+            .map(|(publication, results)| Effect::Reply { publication, outcome: Outcome::Done(results) });
+        effects.extend(replies);
+    }
+}
+
+/// Placing drafts in the batch that is being made.
+struct Place<'a> {
+    charter: &'a Charter,
+    catalog: &'a Catalog,
+    unshown: &'a [HashMap<ContentHash, Word>; 2],
+    own: LogId,
+    now: Timestamp,
+    time: Timestamp,
+    composer: Composer,
+    /// What this batch says of which hash.
+    said: HashMap<ContentHash, Word>,
+}
+
+impl Place<'_> {
+    /// Places one draft: a new leaf, or the place where the same stands already, or why not.
+    fn draft(&mut self, draft: &Draft) -> Result<Placed, Unpublishable> {
+        draft.check(self.charter, self.now)?;
+        let here = Position { epoch: self.own.epoch, index: self.composer.next() };
+        let standing = draft.hash().and_then(|hash| self.word(&hash));
+        let attributes = draft.attributes();
+        if let Draft::Revoke { target, reason } = draft {
+            let position = match (target, standing) {
+                (Target::Hash(_), Some((position, _))) => position,
+                (Target::Hash(hash), None) => return Err(Unpublishable::NotSaid(*hash)),
+                (Target::Position(position), _) if *position < here => *position,
+                (Target::Position(position), _) => return Err(Unpublishable::NoPosition(*position)),
+            };
+            let statement = Statement::Revoke(Revoke { position, reason: *reason as u64 });
+            self.composer.push(Leaf { time: self.time, statement }, None);
+        } else {
+            match &standing {
+                Some((position, said)) if Some(said) == attributes.as_ref() => return Ok(Placed::Known(*position)),
+                _ => {}
+            }
+            let replaces = standing.map(|(position, _)| position);
+            let (statement, opening, hash) = draft.statement(replaces).expect("not a revocation");
+            self.composer.push(Leaf { time: self.time, statement }, Some((opening, hash)));
+        }
+        if let Some(hash) = draft.hash() {
+            self.said.insert(hash, attributes.map(|attributes| (here, attributes)));
+        }
+        Ok(Placed::New(here))
+    }
+
+    /// The member's word on a hash, shown by the catalog or not yet.
+    fn word(&self, hash: &ContentHash) -> Word {
+        let [older, newer] = self.unshown;
+        if let Some(word) = self.said.get(hash).or_else(|| newer.get(hash)).or_else(|| older.get(hash)) {
+            return word.clone();
+        }
+        let said = self.catalog.word_of(self.own.member, self.catalog.find(hash)?)?;
+        Some((said.position(), said.attributes.clone()))
+    }
+}

@@ -1,0 +1,91 @@
+//! What an operator sees of the engine.
+
+use super::{Engine, Silence};
+use crate::digest::Digest;
+use crate::key::PublicKey;
+use crate::names::{LogId, MemberId};
+use crate::time::Timestamp;
+
+/// The engine at a moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// That moment.
+    pub time: Timestamp,
+    /// The own log, if this node speaks for a member.
+    pub own: Option<LogId>,
+    /// Why nothing is signed, if so.
+    pub silence: Option<Silence>,
+    /// Drafts that wait to be published.
+    pub queued: usize,
+    /// Whether too few members were heard lately.
+    pub isolated: bool,
+    /// How far the own clock is ahead of the peers' median, in milliseconds.
+    pub clock_ahead: Option<i64>,
+    /// Connected nodes.
+    pub peers: Vec<PeerStatus>,
+    /// Every log of the federation.
+    pub logs: Vec<LogStatus>,
+}
+
+/// A connected node.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its key.
+    pub key: PublicKey,
+    /// Whose it is.
+    pub member: MemberId,
+    /// When its heads were heard last.
+    pub heard: Option<Timestamp>,
+}
+
+/// A log.
+#[derive(Clone, Debug)]
+pub struct LogStatus {
+    /// Which.
+    pub log: LogId,
+    /// Its name.
+    pub origin: String,
+    /// Leaves held.
+    pub size: u64,
+    /// The root over them.
+    pub root: Digest,
+    /// Leaves of the largest checkpoint heard of.
+    pub known: u64,
+    /// The author's time of the last leaf.
+    pub last: Option<Timestamp>,
+    /// Openings that are missing.
+    pub missing: u64,
+    /// Whether its author has signed two histories.
+    pub forked: bool,
+}
+
+impl Engine {
+    /// The engine as it stands.
+    pub fn status(&self) -> Status {
+        let peers = self.peers.iter().map(|(key, peer)| PeerStatus {
+            key: *key,
+            member: peer.member,
+            heard: peer.heard.map(|(at, _)| at),
+        });
+        let logs = self.ledger.logs().map(|(id, log)| LogStatus {
+            log: id,
+            origin: log.key().name().to_owned(),
+            size: log.size(),
+            root: log.root(),
+            known: log.ahead().map_or(log.size(), crate::checkpoint::SignedCheckpoint::size),
+            last: (log.size() > 0).then(|| log.last_time()),
+            missing: log.missing().iter().map(|range| range.end - range.start).sum(),
+            forked: self.forked.contains(&id),
+        });
+        Status {
+            time: self.now,
+            own: self.own,
+            silence: self.silence(),
+            queued: self.publishing.queued(),
+            isolated: self.is_isolated(),
+            clock_ahead: self.clock_offset(),
+            peers: peers.collect(),
+            logs: logs.collect(),
+        }
+    }
+}

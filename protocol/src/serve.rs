@@ -1,0 +1,107 @@
+//! Answering what peers ask, from what is stored (SPEC 13.4).
+//!
+//! Reads only: serving others never enters the write path. Works over any [`Archive`], so that the daemon and the simulator
+//! answer alike. Does not know who asks; who may ask for what is decided where the connection is.
+
+use crate::batch::{self, MAX_BATCH};
+use crate::digest::Digest;
+use crate::entries::MAX_LEAVES;
+use crate::names::{LogId, OriginPrefix};
+use crate::note::{MAX_NOTE, Note};
+use crate::tree::proof::MAX_PROOF;
+use crate::tree::prover::{self, Subtrees};
+use crate::wire::{Answer, MAX_OPENINGS};
+
+/// What a node has stored, for reading.
+pub trait Archive {
+    /// What can go wrong when it is read.
+    type Error;
+
+    /// The largest checkpoint kept of a log with a size in `above + 1 ..= up_to`; all its leaves are stored.
+    fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, Self::Error>;
+
+    /// Leaves from `from` on, none from `to` on, as many as fit `max_bytes` together with their openings.
+    fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, Self::Error>;
+
+    /// A hash of the log's tree, as [`Subtrees::subtree`].
+    fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, Self::Error>;
+}
+
+/// Stored leaves and openings.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Bundles {
+    /// How many leaves.
+    pub count: u64,
+    /// The bundle of leaves.
+    pub leaves: Vec<u8>,
+    /// The bundle of openings, empty entries where there is none.
+    pub openings: Vec<u8>,
+}
+
+/// What of a batch on the wire is not leaves and openings, at most: the checkpoint, the proof, the origin, heads of items.
+const ENVELOPE: usize = MAX_NOTE + MAX_PROOF * 34 + 512;
+
+/// One log of an archive, as a tree.
+struct Tree<'a, A> {
+    archive: &'a A,
+    log: LogId,
+}
+
+impl<A: Archive> Subtrees for Tree<'_, A> {
+    type Error = A::Error;
+
+    fn subtree(&self, level: u32, index: u64) -> Result<Digest, A::Error> {
+        self.archive.subtree(self.log, level, index)
+    }
+}
+
+/// Answers a request for leaves: the frame to send.
+///
+/// Ends, if it can, where a checkpoint ends, so that whoever gets the leaves can serve them on at once; else a proof leads to
+/// the newest checkpoint.
+pub fn range<A: Archive>(
+    archive: &A,
+    origins: &OriginPrefix,
+    log: LogId,
+    from: u64,
+    to: u64,
+) -> Result<Vec<u8>, A::Error> {
+    let not_held = || Ok(Answer::NotHeld.encode(origins));
+    let Some((newest_size, newest)) = archive.checkpoint(log, from, u64::MAX)? else { return not_held() };
+    let to = to.min(newest_size).min(from.saturating_add(MAX_LEAVES as u64));
+    let mut bundles = archive.bundles(log, from, to, MAX_BATCH - ENVELOPE)?;
+    if bundles.count == 0 {
+        return not_held();
+    }
+    let (note, proof) = match archive.checkpoint(log, from, from + bundles.count)? {
+        Some((size, note)) => {
+            if size < from + bundles.count {
+                bundles = archive.bundles(log, from, size, MAX_BATCH - ENVELOPE)?;
+            }
+            (note, Vec::new())
+        }
+        None => (newest, prover::consistency(&Tree { archive, log }, from + bundles.count, newest_size)?),
+    };
+    let batch = batch::encode(origins.origin(log), from, bundles.leaves, bundles.openings, &note, proof);
+    Ok(Answer::encode_range(batch))
+}
+
+/// Answers a request for openings: the frame to send.
+pub fn openings<A: Archive>(
+    archive: &A,
+    origins: &OriginPrefix,
+    log: LogId,
+    indices: &[u64],
+) -> Result<Vec<u8>, A::Error> {
+    let mut found = Vec::new();
+    for &index in indices.iter().take(MAX_OPENINGS) {
+        let Some(end) = index.checked_add(1) else { continue };
+        let bundles = archive.bundles(log, index, end, MAX_BATCH)?;
+        if let Some(Ok(opening)) = crate::bundle::entries(&bundles.openings).next()
+            && !opening.is_empty()
+        {
+            found.push((index, opening.to_vec()));
+        }
+    }
+    Ok(Answer::Openings(found).encode(origins))
+}

@@ -1,0 +1,409 @@
+//! What peers say to each other (SPEC 13): gossip about new statements, and requests and answers on a stream.
+//!
+//! Frames are canonical CBOR like everything else, and reading one checks all that can be checked without knowing the
+//! state of any log: so it can happen away from the thread that admits.
+
+use serde_tuple::{Deserialize_tuple, Serialize_tuple};
+
+use crate::batch::{Batch, BatchError, MAX_BATCH};
+use crate::codec::{self, CodecError};
+use crate::names::{LogId, OriginPrefix};
+use crate::note::{Note, NoteError};
+use crate::opening::MAX_OPENING;
+use crate::time::Timestamp;
+
+/// The major version of the protocol, which stands in the names of its libp2p protocols.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest frame on a stream, in bytes: a batch in its envelope.
+pub const MAX_FRAME: usize = MAX_BATCH + 64;
+
+/// Longest gossip message, in bytes.
+pub const MAX_GOSSIP: usize = 64 * 1024;
+
+/// Most heads in one message.
+pub const MAX_HEADS: usize = 2000;
+
+/// Most openings asked for at once.
+pub const MAX_OPENINGS: usize = 256;
+
+/// Why bytes from a peer are not what they should be.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum WireError {
+    /// Not a frame.
+    #[error("malformed frame")]
+    Codec(#[from] CodecError),
+    /// A kind of frame that this version does not know.
+    #[error("a frame of unknown kind {0}")]
+    Unknown(u64),
+    /// A checkpoint in it is no note.
+    #[error("malformed checkpoint")]
+    Note(#[from] NoteError),
+    /// The batch in it.
+    #[error("malformed batch")]
+    Batch(#[from] BatchError),
+    /// A log of another federation.
+    #[error("a log of another federation")]
+    Origin,
+    /// More of something than is allowed.
+    #[error("too many {0}")]
+    TooMany(&'static str),
+}
+
+impl WireError {
+    /// Whether newer software may have written it: then nobody is to blame.
+    pub fn is_from_the_future(&self) -> bool {
+        match self {
+            Self::Unknown(_) => true,
+            Self::Batch(error) => error.is_from_the_future(),
+            _ => false,
+        }
+    }
+}
+
+/// What is flooded to everybody.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Gossip {
+    /// A small batch, whole.
+    Batch(Batch),
+    /// That a log has grown; its leaves are to be fetched.
+    Checkpoint(LogId, Note),
+}
+
+/// The newest checkpoints that a node has, and what time it is there.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Heads {
+    /// The sender's clock.
+    pub time: Timestamp,
+    /// For every log of which it has leaves: the newest checkpoint whose leaves it holds.
+    pub heads: Vec<(LogId, Note)>,
+}
+
+/// What a node asks another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Request {
+    /// "These are my heads; which are yours?"
+    Heads(Heads),
+    /// Leaves from `from` on, at most up to `to`.
+    Range {
+        /// Of which log.
+        log: LogId,
+        /// The first.
+        from: u64,
+        /// The one after the last.
+        to: u64,
+    },
+    /// Openings that are missing here.
+    Openings {
+        /// Of which log.
+        log: LogId,
+        /// Of which leaves.
+        indices: Vec<u64>,
+    },
+}
+
+/// What it answers. Answers come in the order of the requests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// The newest checkpoints here.
+    Heads(Heads),
+    /// Leaves that begin where asked, some of those asked for at least.
+    Range(Box<Batch>),
+    /// Openings, those that are here of those asked for.
+    Openings(Vec<(u64, Vec<u8>)>),
+    /// What was asked for is not here.
+    NotHeld,
+    /// Too busy; ask somebody else, or later.
+    Busy,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct BatchForm {
+    kind: u64,
+    #[serde(with = "serde_bytes")]
+    batch: Vec<u8>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct CheckpointForm {
+    kind: u64,
+    checkpoint: String,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct HeadsForm {
+    kind: u64,
+    time: Timestamp,
+    heads: Vec<String>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct RangeForm {
+    kind: u64,
+    origin: String,
+    from: u64,
+    to: u64,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct IndicesForm {
+    kind: u64,
+    origin: String,
+    indices: Vec<u64>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct OpeningForm {
+    index: u64,
+    #[serde(with = "serde_bytes")]
+    opening: Vec<u8>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct OpeningsForm {
+    kind: u64,
+    openings: Vec<OpeningForm>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct StatusForm {
+    kind: u64,
+    status: u64,
+}
+
+/// Numbers of frame kinds (SPEC 13.3). Gossip, requests and answers travel apart and share the numbers.
+const HEADS: u64 = 1;
+const RANGE: u64 = 2;
+const OPENINGS: u64 = 3;
+const STATUS: u64 = 4;
+const GOSSIP_BATCH: u64 = 1;
+const GOSSIP_CHECKPOINT: u64 = 2;
+
+/// Numbers of status answers.
+const NOT_HELD: u64 = 1;
+const BUSY: u64 = 2;
+
+fn kind(bytes: &[u8], max: usize) -> Result<u64, WireError> {
+    codec::scan(bytes, max)?;
+    let leading = codec::leading_integers(bytes);
+    let (_, [kind]) = leading.ok_or_else(|| CodecError::Shape("a frame begins with its kind".to_owned()))?;
+    Ok(kind)
+}
+
+/// The log that a checkpoint says it is of.
+fn log_of(note: &Note, origins: &OriginPrefix) -> Result<LogId, WireError> {
+    note.text().split('\n').next().and_then(|origin| origins.log(origin)).ok_or(WireError::Origin)
+}
+
+impl Gossip {
+    /// The bytes of a message that carries an encoded batch.
+    pub fn encode_batch(batch: Vec<u8>) -> Vec<u8> {
+        codec::encode(&BatchForm { kind: GOSSIP_BATCH, batch })
+    }
+
+    /// The bytes of a message that announces a checkpoint.
+    pub fn encode_checkpoint(note: &Note) -> Vec<u8> {
+        codec::encode(&CheckpointForm { kind: GOSSIP_CHECKPOINT, checkpoint: note.to_string() })
+    }
+
+    /// Reads a message.
+    pub fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
+        match kind(bytes, MAX_GOSSIP)? {
+            GOSSIP_BATCH => {
+                let form: BatchForm = codec::decode(bytes, MAX_GOSSIP)?;
+                Ok(Self::Batch(Batch::read(&form.batch, origins)?))
+            }
+            GOSSIP_CHECKPOINT => {
+                let form: CheckpointForm = codec::decode(bytes, MAX_GOSSIP)?;
+                let note = Note::parse(form.checkpoint.as_bytes())?;
+                Ok(Self::Checkpoint(log_of(&note, origins)?, note))
+            }
+            other => Err(WireError::Unknown(other)),
+        }
+    }
+}
+
+impl Heads {
+    fn form(&self) -> HeadsForm {
+        let heads = self.heads.iter().map(|(_, note)| note.to_string()).collect();
+        HeadsForm { kind: HEADS, time: self.time, heads }
+    }
+
+    fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
+        let form: HeadsForm = codec::decode(bytes, MAX_FRAME)?;
+        if form.heads.len() > MAX_HEADS {
+            return Err(WireError::TooMany("heads"));
+        }
+        let read = |text: &String| {
+            let note = Note::parse(text.as_bytes())?;
+            Ok((log_of(&note, origins)?, note))
+        };
+        let heads = form.heads.iter().map(read).collect::<Result<_, WireError>>()?;
+        Ok(Self { time: form.time, heads })
+    }
+}
+
+impl Request {
+    /// The bytes of a frame.
+    pub fn encode(&self, origins: &OriginPrefix) -> Vec<u8> {
+        match self {
+            Self::Heads(heads) => codec::encode(&heads.form()),
+            Self::Range { log, from, to } => {
+                codec::encode(&RangeForm { kind: RANGE, origin: origins.origin(*log), from: *from, to: *to })
+            }
+            Self::Openings { log, indices } => {
+                let (origin, indices) = (origins.origin(*log), indices.clone());
+                codec::encode(&IndicesForm { kind: OPENINGS, origin, indices })
+            }
+        }
+    }
+
+    /// Reads a frame.
+    pub fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
+        match kind(bytes, MAX_FRAME)? {
+            HEADS => Ok(Self::Heads(Heads::decode(bytes, origins)?)),
+            RANGE => {
+                let form: RangeForm = codec::decode(bytes, MAX_FRAME)?;
+                let log = origins.log(&form.origin).ok_or(WireError::Origin)?;
+                Ok(Self::Range { log, from: form.from, to: form.to })
+            }
+            OPENINGS => {
+                let form: IndicesForm = codec::decode(bytes, MAX_FRAME)?;
+                if form.indices.len() > MAX_OPENINGS {
+                    return Err(WireError::TooMany("openings asked for"));
+                }
+                let log = origins.log(&form.origin).ok_or(WireError::Origin)?;
+                Ok(Self::Openings { log, indices: form.indices })
+            }
+            other => Err(WireError::Unknown(other)),
+        }
+    }
+}
+
+impl Answer {
+    /// The bytes of a frame that carries an encoded batch.
+    pub fn encode_range(batch: Vec<u8>) -> Vec<u8> {
+        codec::encode(&BatchForm { kind: RANGE, batch })
+    }
+
+    /// The bytes of a frame.
+    pub fn encode(&self, origins: &OriginPrefix) -> Vec<u8> {
+        let status = |status| codec::encode(&StatusForm { kind: STATUS, status });
+        match self {
+            Self::Heads(heads) => codec::encode(&heads.form()),
+            Self::Range(batch) => Self::encode_range(batch.encode(origins)),
+            Self::Openings(openings) => {
+                let form = |(index, opening): &(u64, Vec<u8>)| OpeningForm { index: *index, opening: opening.clone() };
+                codec::encode(&OpeningsForm { kind: OPENINGS, openings: openings.iter().map(form).collect() })
+            }
+            Self::NotHeld => status(NOT_HELD),
+            Self::Busy => status(BUSY),
+        }
+    }
+
+    /// Reads a frame.
+    pub fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
+        match kind(bytes, MAX_FRAME)? {
+            HEADS => Ok(Self::Heads(Heads::decode(bytes, origins)?)),
+            RANGE => {
+                let form: BatchForm = codec::decode(bytes, MAX_FRAME)?;
+                Ok(Self::Range(Box::new(Batch::read(&form.batch, origins)?)))
+            }
+            OPENINGS => {
+                let form: OpeningsForm = codec::decode(bytes, MAX_FRAME)?;
+                let too_long = |form: &OpeningForm| form.opening.len() > MAX_OPENING;
+                if form.openings.len() > MAX_OPENINGS || form.openings.iter().any(too_long) {
+                    return Err(WireError::TooMany("openings"));
+                }
+                Ok(Self::Openings(form.openings.into_iter().map(|form| (form.index, form.opening)).collect()))
+            }
+            STATUS => {
+                let form: StatusForm = codec::decode(bytes, MAX_FRAME)?;
+                match form.status {
+                    NOT_HELD => Ok(Self::NotHeld),
+                    BUSY => Ok(Self::Busy),
+                    other => Err(WireError::Unknown(other)),
+                }
+            }
+            other => Err(WireError::Unknown(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::checkpoint::{Checkpoint, SignedCheckpoint};
+    use crate::digest::Digest;
+    use crate::entries::tests::{adds, log};
+    use crate::federation::Federation;
+    use crate::federation::tests::federation;
+
+    fn world() -> (Federation, Note) {
+        let (federation, keys) = federation(&["acme", "bolt"]);
+        let key = &federation.logs()[&log()];
+        let checkpoint = Checkpoint { origin: key.name().to_owned(), size: 3, root: Digest([1; 32]) };
+        let note = SignedCheckpoint::sign(checkpoint, key, &keys[&log().member].log).note().clone();
+        (federation, note)
+    }
+
+    #[test]
+    fn every_frame_reads_back() {
+        let (federation, note) = world();
+        let origins = federation.origins();
+        let heads = Heads { time: Timestamp(7), heads: vec![(log(), note.clone())] };
+        for request in [
+            Request::Heads(heads.clone()),
+            Request::Range { log: log(), from: 5, to: 9 },
+            Request::Openings { log: log(), indices: vec![1, 2, 9] },
+        ] {
+            assert_eq!(Request::decode(&request.encode(origins), origins), Ok(request));
+        }
+        let batch = Batch { entries: adds(0, 0..3), checkpoint: note.clone(), proof: vec![Digest([2; 32])] };
+        for answer in [
+            Answer::Heads(heads),
+            Answer::Range(Box::new(batch.clone())),
+            Answer::Openings(vec![(4, vec![1, 2, 3])]),
+            Answer::NotHeld,
+            Answer::Busy,
+        ] {
+            assert_eq!(Answer::decode(&answer.encode(origins), origins), Ok(answer));
+        }
+        let gossip = Gossip::encode_batch(batch.encode(origins));
+        assert_eq!(Gossip::decode(&gossip, origins), Ok(Gossip::Batch(batch)));
+        let gossip = Gossip::encode_checkpoint(&note);
+        assert_eq!(Gossip::decode(&gossip, origins), Ok(Gossip::Checkpoint(log(), note)));
+    }
+
+    #[test]
+    fn the_largest_batch_of_ordinary_statements_fits_a_frame() {
+        let (federation, note) = world();
+        let batch = Batch { entries: adds(1 << 30, 0..8192), checkpoint: note, proof: vec![Digest::default(); 33] };
+        let bytes = Answer::Range(Box::new(batch)).encode(federation.origins());
+        assert!(bytes.len() <= MAX_FRAME, "{} bytes", bytes.len());
+    }
+
+    #[test]
+    fn what_a_later_version_may_send_is_nobodys_fault() {
+        let (federation, _) = world();
+        let error = Request::decode(&codec::encode(&StatusForm { kind: 99, status: 1 }), federation.origins());
+        assert_eq!(error, Err(WireError::Unknown(99)));
+        assert!(error.unwrap_err().is_from_the_future());
+        let too_many = Request::Openings { log: log(), indices: vec![0; 257] }.encode(federation.origins());
+        let error = Request::decode(&too_many, federation.origins()).unwrap_err();
+        assert!(!error.is_from_the_future());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_without_a_panic(bytes: Vec<u8>) {
+            let (federation, _) = world();
+            let origins = federation.origins();
+            prop_assert!(Request::decode(&bytes, origins).is_err());
+            prop_assert!(Answer::decode(&bytes, origins).is_err() || bytes.len() == 3);
+            prop_assert!(Gossip::decode(&bytes, origins).is_err());
+        }
+    }
+}
