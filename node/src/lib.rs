@@ -1,1 +1,4 @@
-//! node
+//! A node of a hashmesh federation.
+
+pub mod index;
+pub mod store;

@@ -1,1 +1,4 @@
-//! testnet
+//! Federations on one machine: a simulator that runs the real engine in virtual time, and clusters of real processes.
+
+pub mod founding;
+pub mod sim;

@@ -10,6 +10,7 @@ use crate::names::LogId;
 use crate::note::{Note, VerifierKey};
 use crate::time::Timestamp;
 use crate::tree::edge::Edge;
+use crate::tree::empty_root;
 use crate::tree::proof::verify_consistency;
 
 /// A log as far as this node has it.
@@ -26,12 +27,19 @@ pub struct Log {
 }
 
 /// How far a log had come at a commit: what the stored leaves must lead to.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Mark {
     /// How many leaves.
     pub size: u64,
     /// The root over them.
     pub root: Digest,
+}
+
+/// The mark of an empty log.
+impl Default for Mark {
+    fn default() -> Self {
+        Self { size: 0, root: empty_root() }
+    }
 }
 
 /// A tree with leaves that are not accepted yet.

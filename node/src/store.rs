@@ -1,0 +1,130 @@
+//! What a node keeps of the logs: leaves, openings, checkpoints, and how far each log has come (SPEC 15).
+//!
+//! The logs are the only truth. Everything else in the process (the ledger, the catalog, the indices, the trees) is derived
+//! from them at start, by the same code that runs live; so a store that is lost or damaged is rebuilt from peers.
+//!
+//! The interface is narrow on purpose: `sled` is not maintained, and must be replaceable in a day. No type of it crosses
+//! this module's border, and the same contract tests run over it and over the simulator's disk.
+
+mod disk;
+mod groups;
+mod heads;
+mod load;
+mod open;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::entries::{EntriesError, LateOpening};
+use hashmesh_protocol::ledger::{Admitted, Damage, Mark};
+use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::note::Note;
+use hashmesh_protocol::serve::Archive;
+
+pub use disk::{DiskArchive, DiskStore};
+pub use heads::{HeadsFile, Shrunk};
+pub use load::{Loaded, load};
+
+/// Something that must be made durable.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// Admitted leaves with their openings, the mark that they lead to, and their checkpoint if they have one.
+    Leaves(Arc<Admitted>),
+    /// An opening that was missing.
+    Opening(Arc<LateOpening>),
+}
+
+/// What is stored of a log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredLog {
+    /// Which.
+    pub log: LogId,
+    /// How far it had come at the last commit.
+    pub mark: Mark,
+    /// How far at the one before: what holds if the last one did not reach the disk whole.
+    pub before: Mark,
+    /// The largest checkpoint kept.
+    pub checkpoint: Option<Note>,
+}
+
+/// Where logs are kept.
+pub trait Store: Archive<Error = StoreError> + Sized {
+    /// What is stored.
+    fn logs(&self) -> Result<Vec<StoredLog>, StoreError>;
+
+    /// Takes note of leaves that were read back and that the ledger has taken, in order: what [`Archive::subtree`] answers
+    /// from is derived from them.
+    fn restored(&mut self, admitted: &Admitted);
+
+    /// Makes this mark, which the log has reached, its end: whatever is stored beyond is cut off, and appending goes on here.
+    fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError>;
+
+    /// Makes records durable. When this returns, they survive the loss of power; when it fails, the process must end.
+    fn commit(&mut self, records: &[Record]) -> Result<(), StoreError>;
+
+    /// Writes down a checkpoint whose leaves are stored. Durable with the next commit.
+    fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError>;
+}
+
+/// Why the store cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database.
+    #[error("the store at {path} cannot be used")]
+    Database {
+        /// Where it is.
+        path: PathBuf,
+        /// What it says.
+        #[source]
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file beside it.
+    #[error("{path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Written by newer software.
+    #[error(
+        "the store at {path} has format {found}, this version of hashmesh knows up to {known}: use a newer version"
+    )]
+    Newer {
+        /// Where it is.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
+    /// Another process has it open.
+    #[error("the store at {path} is in use by another process")]
+    InUse {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// What is stored is not what was committed.
+    #[error("the store is damaged")]
+    Damaged(#[from] Damage),
+    /// What is stored of a log is no leaves.
+    #[error("the store is damaged: {0}")]
+    Leaves(LogId, #[source] EntriesError),
+    /// What is stored cannot even be read.
+    #[error("the store at {path} is damaged: {what}")]
+    Unreadable {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the files are at fault, and setting them aside and fetching everything from peers again is the way on.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Leaves(..) | Self::Unreadable { .. })
+    }
+}

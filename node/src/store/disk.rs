@@ -1,0 +1,453 @@
+//! The store on disk.
+//!
+//! Trees of the database: `meta` (format), `logs` (log to number), `leaves` and `openings` (rows of 64, see
+//! [`groups`](super::groups)), `checkpoints` (number and size to note), `marks` (number to how far the log has come, now and
+//! one commit ago). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and
+//! what it says is verified against the leaves when they are loaded.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hashmesh_protocol::bundle;
+use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::ledger::{Admitted, Mark};
+use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::note::Note;
+use hashmesh_protocol::serve::{Archive, Bundles};
+use hashmesh_protocol::tree::tile::TILE_HEIGHT;
+use hashmesh_protocol::tree::{leaf_hash, node_hash};
+use parking_lot::RwLock;
+
+use super::groups::{GROUP, LogNumber, Rows, Tail, key, with_entry};
+use super::open::open;
+use super::{Record, Store, StoreError, StoredLog};
+
+/// The format of the store that this software reads and writes.
+const FORMAT: u32 = 1;
+
+/// Rows in one write to a tree. Each write locks the database against readers, and leaves garbage behind that is collected
+/// by hand: 20 rows of 3.5 KB keep both small.
+const ROWS_A_WRITE: usize = 20;
+
+/// No two kept checkpoints of a log are farther apart than this, unless the batches were: so whoever fetches ranges finds a
+/// checkpoint at their end.
+const CHECKPOINT_GAP: u64 = 8192;
+
+/// The store, for writing. There is one a process.
+pub struct DiskStore {
+    archive: Arc<DiskArchive>,
+    db: sled::Db,
+    file: File,
+    marks: sled::Tree,
+    logs: sled::Tree,
+    written: HashMap<LogId, Written>,
+}
+
+/// The store, for reading: any number of threads at a time, beside the one that writes.
+pub struct DiskArchive {
+    path: PathBuf,
+    leaves: sled::Tree,
+    openings: sled::Tree,
+    checkpoints: sled::Tree,
+    numbers: RwLock<HashMap<LogId, LogNumber>>,
+    /// Hashes of the trees from the height of a tile on, by log and level.
+    subtrees: RwLock<HashMap<LogId, BTreeMap<u32, Vec<Digest>>>>,
+}
+
+/// One log, as far as only the writer needs it.
+#[derive(Default)]
+struct Written {
+    number: LogNumber,
+    mark: Mark,
+    leaves: Tail,
+    openings: Tail,
+    /// Sizes of the last two checkpoints kept.
+    checkpoints: [u64; 2],
+}
+
+impl DiskStore {
+    /// Opens the store in a folder, making it if it is not there.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let opened = open(path)?;
+        let database = |error: sled::Error| into_error(path, error);
+        let tree = |name: &str| opened.db.open_tree(name).map_err(database);
+        check_format(path, &tree("meta")?)?;
+        let archive = DiskArchive {
+            path: path.to_owned(),
+            leaves: tree("leaves")?,
+            openings: tree("openings")?,
+            checkpoints: tree("checkpoints")?,
+            numbers: RwLock::default(),
+            subtrees: RwLock::default(),
+        };
+        let (marks, logs) = (tree("marks")?, tree("logs")?);
+        let mut written = HashMap::new();
+        for row in logs.iter() {
+            let (name, number) = row.map_err(database)?;
+            let (log, number) = parse_log(&name, &number).ok_or_else(|| archive.unreadable("a log's name"))?;
+            archive.numbers.write().insert(log, number);
+            written.insert(log, Written { number, ..Written::default() });
+        }
+        Ok(Self { archive: Arc::new(archive), db: opened.db, file: opened.file, marks, logs, written })
+    }
+
+    /// The store, for reading.
+    pub fn archive(&self) -> &Arc<DiskArchive> {
+        &self.archive
+    }
+
+    /// Bytes on the disk.
+    pub fn size_on_disk(&self) -> u64 {
+        self.db.size_on_disk().unwrap_or(0)
+    }
+
+    fn error(&self, error: sled::Error) -> StoreError {
+        into_error(&self.archive.path, error)
+    }
+
+    /// Writes rows of one tree, a few at a time.
+    fn write(
+        &self,
+        tree: &sled::Tree,
+        rows: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let mut batch = sled::Batch::default();
+            for (key, value) in rows.by_ref().take(ROWS_A_WRITE) {
+                match value {
+                    Some(value) => batch.insert(key, value),
+                    None => batch.remove(key),
+                }
+            }
+            tree.apply_batch(batch).map_err(|error| self.error(error))?;
+            // Every page change leaves garbage, which is otherwise collected far slower than an import makes it.
+            for _ in 0..ROWS_A_WRITE / 5 {
+                crossbeam_epoch::pin().flush();
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything written so far survive the loss of power. The database's own flush does not: it leaves the data in
+    /// the drive's cache.
+    fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(|error| self.error(error))?;
+        self.file.sync_data().map_err(|error| StoreError::File { path: self.archive.path.join("db"), error })
+    }
+
+    /// The number of a log, a new one if it has none.
+    fn number(&mut self, log: LogId) -> Result<LogNumber, StoreError> {
+        if let Some(written) = self.written.get(&log) {
+            return Ok(written.number);
+        }
+        let number = u32::try_from(self.written.len()).expect("fewer logs than 2^32");
+        self.logs.insert(log.to_string().as_bytes(), &number.to_be_bytes()).map_err(|error| self.error(error))?;
+        self.archive.numbers.write().insert(log, number);
+        self.written.insert(log, Written { number, ..Written::default() });
+        Ok(number)
+    }
+
+    /// Adds what must be written for admitted leaves.
+    fn add_leaves(&mut self, admitted: &Admitted, writes: &mut Writes) -> Result<(), StoreError> {
+        let entries = &admitted.entries;
+        let log = entries.log();
+        let number = self.number(log)?;
+        let written = self.written.get_mut(&log).expect("it has a number");
+        written.leaves.append(number, entries.leaves(), &mut writes.leaves);
+        written.openings.append(number, entries.openings(), &mut writes.openings);
+        let mark = Mark { size: entries.end(), root: admitted.root };
+        // Within one commit the mark before stays the one that the last commit left.
+        let before = writes.marks.get(&number).map_or(written.mark, |(_, before)| *before);
+        writes.marks.insert(number, (mark, before));
+        written.mark = mark;
+        if let Some(checkpoint) = &admitted.checkpoint {
+            self.add_checkpoint(log, checkpoint, writes);
+        }
+        Ok(())
+    }
+
+    fn add_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint, writes: &mut Writes) {
+        let Some(written) = self.written.get_mut(&log) else { return };
+        let [older, last] = written.checkpoints;
+        let size = checkpoint.size();
+        if size > last {
+            let too_close = last > 0 && size - older <= CHECKPOINT_GAP;
+            if too_close {
+                writes.checkpoints.insert(key(written.number, last), None);
+            }
+            written.checkpoints = if too_close { [older, size] } else { [last, size] };
+        }
+        writes.checkpoints.insert(key(written.number, size), Some(checkpoint.note().to_string().into_bytes()));
+    }
+
+    /// Removes rows and checkpoints beyond a mark. The last row may hold leaves beyond it; they are written over.
+    fn cut(&self, number: LogNumber, end: Mark) -> Result<(), StoreError> {
+        let rows = key(number, end.size.div_ceil(GROUP))..key(number + 1, 0);
+        let checkpoints = key(number, end.size + 1)..key(number + 1, 0);
+        let archive = &self.archive;
+        for (tree, range) in
+            [(&archive.leaves, rows.clone()), (&archive.openings, rows), (&archive.checkpoints, checkpoints)]
+        {
+            let keys = tree.range(range).keys().collect::<Result<Vec<_>, _>>().map_err(|error| self.error(error))?;
+            self.write(tree, keys.into_iter().map(|key| (key.to_vec(), None)))?;
+        }
+        self.write(&self.marks, [(number.to_be_bytes().to_vec(), Some(write_marks(end, end)))])?;
+        self.sync()
+    }
+
+    fn add_opening(&mut self, log: LogId, index: u64, opening: &[u8], writes: &mut Writes) -> Result<(), StoreError> {
+        let Some(written) = self.written.get_mut(&log) else { return Ok(()) };
+        let row_key = key(written.number, index / GROUP);
+        let row = match writes.openings.get(&row_key) {
+            Some(row) => row.clone(),
+            None => self.archive.row(&self.archive.openings, written.number, index / GROUP)?,
+        };
+        written.openings.replace(index, opening);
+        writes.openings.insert(row_key, with_entry(&row, index, opening));
+        Ok(())
+    }
+}
+
+/// What one commit writes.
+#[derive(Default)]
+struct Writes {
+    leaves: Rows,
+    openings: Rows,
+    checkpoints: BTreeMap<[u8; 12], Option<Vec<u8>>>,
+    marks: BTreeMap<LogNumber, (Mark, Mark)>,
+}
+
+impl Store for DiskStore {
+    fn logs(&self) -> Result<Vec<StoredLog>, StoreError> {
+        let mut stored = Vec::new();
+        for (&log, written) in &self.written {
+            let row = self.marks.get(written.number.to_be_bytes()).map_err(|error| self.error(error))?;
+            let Some(row) = row else { continue };
+            let (mark, before) = parse_marks(&row).ok_or_else(|| self.archive.unreadable("a mark"))?;
+            let checkpoint = self.archive.checkpoint(log, 0, mark.size)?.map(|(_, note)| note);
+            stored.push(StoredLog { log, mark, before, checkpoint });
+        }
+        stored.sort_by_key(|stored| stored.log);
+        Ok(stored)
+    }
+
+    fn restored(&mut self, admitted: &Admitted) {
+        self.archive.grow(admitted);
+    }
+
+    fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError> {
+        let number = self.number(log)?;
+        if self
+            .marks
+            .get(number.to_be_bytes())
+            .map_err(|error| self.error(error))?
+            .is_some_and(|row| parse_marks(&row).map(|(mark, _)| mark) != Some(end))
+        {
+            self.cut(number, end)?;
+        }
+        let last = |tree| self.archive.row(tree, number, end.size / GROUP);
+        let (leaves, openings) = (last(&self.archive.leaves)?, last(&self.archive.openings)?);
+        let newest = self.archive.checkpoint(log, 0, end.size)?.map_or(0, |(size, _)| size);
+        let older = self.archive.checkpoint(log, 0, newest.saturating_sub(1))?.map_or(0, |(size, _)| size);
+        let written = Written {
+            number,
+            mark: end,
+            leaves: Tail::new(end.size, &leaves),
+            openings: Tail::new(end.size, &openings),
+            checkpoints: [older, newest],
+        };
+        self.written.insert(log, written);
+        Ok(())
+    }
+
+    fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let mut writes = Writes::default();
+        for record in records {
+            match record {
+                Record::Leaves(admitted) => self.add_leaves(admitted, &mut writes)?,
+                Record::Opening(late) => self.add_opening(late.log(), late.index(), late.opening(), &mut writes)?,
+            }
+        }
+        let rows = |rows: Rows| rows.into_iter().map(|(key, row)| (key.to_vec(), Some(row)));
+        self.write(&self.archive.openings, rows(writes.openings))?;
+        self.write(&self.archive.leaves, rows(writes.leaves))?;
+        self.write(&self.archive.checkpoints, writes.checkpoints.into_iter().map(|(key, row)| (key.to_vec(), row)))?;
+        let marks = writes.marks.into_iter();
+        self.write(
+            &self.marks,
+            marks.map(|(log, (mark, before))| (log.to_be_bytes().to_vec(), Some(write_marks(mark, before)))),
+        )?;
+        // A crash up to here loses records that nobody has been told of, or some of them; what is left of a log leads to
+        // the mark before or to the new one, and loading finds out which.
+        self.sync()?;
+        for record in records {
+            if let Record::Leaves(admitted) = record {
+                self.archive.grow(admitted);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
+        let mut writes = Writes::default();
+        self.add_checkpoint(log, checkpoint, &mut writes);
+        self.write(&self.archive.checkpoints, writes.checkpoints.into_iter().map(|(key, row)| (key.to_vec(), row)))
+    }
+}
+
+impl Archive for DiskStore {
+    type Error = StoreError;
+
+    fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
+        self.archive.checkpoint(log, above, up_to)
+    }
+
+    fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, StoreError> {
+        self.archive.bundles(log, from, to, max_bytes)
+    }
+
+    fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, StoreError> {
+        self.archive.subtree(log, level, index)
+    }
+}
+
+impl Archive for DiskArchive {
+    type Error = StoreError;
+
+    fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
+        let Some(number) = self.number(log) else { return Ok(None) };
+        if above >= up_to {
+            return Ok(None);
+        }
+        let Some(row) = self.checkpoints.range(key(number, above + 1)..=key(number, up_to)).next_back() else {
+            return Ok(None);
+        };
+        let (key, note) = row.map_err(|error| into_error(&self.path, error))?;
+        let size = key.get(4..12).and_then(|size| Some(u64::from_be_bytes(size.try_into().ok()?)));
+        match (size, Note::parse(&note)) {
+            (Some(size), Ok(note)) => Ok(Some((size, note))),
+            _ => Err(self.unreadable("a checkpoint")),
+        }
+    }
+
+    fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, StoreError> {
+        let mut bundles = Bundles::default();
+        let Some(number) = self.number(log) else { return Ok(bundles) };
+        let mut index = from;
+        while index < to {
+            let leaves = self.row(&self.leaves, number, index / GROUP)?;
+            let openings = self.row(&self.openings, number, index / GROUP)?;
+            let skip = usize::try_from(index % GROUP).expect("below 64");
+            let both = bundle::entries(&leaves).zip(bundle::entries(&openings)).skip(skip);
+            let before = index;
+            for pair in both {
+                let (Ok(leaf), Ok(opening)) = pair else { return Err(self.unreadable("a row cut short")) };
+                let bytes = bundles.leaves.len() + bundles.openings.len() + leaf.len() + opening.len() + 4;
+                if index == to || (bytes > max_bytes && bundles.count > 0) {
+                    return Ok(bundles);
+                }
+                bundle::push(&mut bundles.leaves, leaf);
+                bundle::push(&mut bundles.openings, opening);
+                bundles.count += 1;
+                index += 1;
+            }
+            if index == before || !index.is_multiple_of(GROUP) {
+                break;
+            }
+        }
+        Ok(bundles)
+    }
+
+    fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, StoreError> {
+        if level >= TILE_HEIGHT {
+            let subtrees = self.subtrees.read();
+            let found = subtrees.get(&log).and_then(|levels| levels.get(&level)?.get(usize::try_from(index).ok()?));
+            return found.copied().ok_or_else(|| self.unreadable("a part of a tree that is not there"));
+        }
+        let bundles = self.bundles(log, index << level, (index + 1) << level, usize::MAX)?;
+        let mut hashes: Vec<Digest> = bundle::entries(&bundles.leaves).flatten().map(leaf_hash).collect();
+        if hashes.len() != 1 << level {
+            return Err(self.unreadable("leaves that are not there"));
+        }
+        while hashes.len() > 1 {
+            hashes = hashes.chunks_exact(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
+        }
+        Ok(hashes[0])
+    }
+}
+
+impl DiskArchive {
+    fn number(&self, log: LogId) -> Option<LogNumber> {
+        self.numbers.read().get(&log).copied()
+    }
+
+    /// A row; empty if there is none.
+    fn row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {
+        let row = tree.get(key(log, group)).map_err(|error| into_error(&self.path, error))?;
+        Ok(row.map_or_else(Vec::new, |row| row.to_vec()))
+    }
+
+    fn grow(&self, admitted: &Admitted) {
+        if !admitted.subtrees.is_empty() {
+            let mut subtrees = self.subtrees.write();
+            let levels = subtrees.entry(admitted.entries.log()).or_default();
+            for (level, hash) in &admitted.subtrees {
+                levels.entry(*level).or_default().push(*hash);
+            }
+        }
+    }
+
+    fn unreadable(&self, what: &str) -> StoreError {
+        StoreError::Unreadable { path: self.path.clone(), what: what.to_owned() }
+    }
+}
+
+fn into_error(path: &Path, error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Corruption { .. } => {
+            StoreError::Unreadable { path: path.to_owned(), what: "a checksum is wrong".to_owned() }
+        }
+        error => StoreError::Database { path: path.to_owned(), error: Box::new(error) },
+    }
+}
+
+fn check_format(path: &Path, meta: &sled::Tree) -> Result<(), StoreError> {
+    let stored = meta.get("format").map_err(|error| into_error(path, error))?;
+    let Some(stored) = stored else {
+        meta.insert("format", &FORMAT.to_be_bytes()).map_err(|error| into_error(path, error))?;
+        return Ok(());
+    };
+    match <[u8; 4]>::try_from(stored.as_ref()).map(u32::from_be_bytes) {
+        Ok(FORMAT) => Ok(()),
+        Ok(found) => Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT }),
+        Err(_) => Err(StoreError::Unreadable { path: path.to_owned(), what: "its format".to_owned() }),
+    }
+}
+
+fn parse_log(name: &[u8], number: &[u8]) -> Option<(LogId, LogNumber)> {
+    let (member, epoch) = std::str::from_utf8(name).ok()?.split_once('/')?;
+    let log = LogId { member: member.parse().ok()?, epoch: epoch.parse().ok()? };
+    Some((log, u32::from_be_bytes(number.try_into().ok()?)))
+}
+
+fn write_marks(mark: Mark, before: Mark) -> Vec<u8> {
+    let mut row = Vec::with_capacity(80);
+    for mark in [mark, before] {
+        row.extend_from_slice(&mark.size.to_be_bytes());
+        row.extend_from_slice(mark.root.as_bytes());
+    }
+    row
+}
+
+fn parse_marks(row: &[u8]) -> Option<(Mark, Mark)> {
+    let (first, second) = row.split_at_checked(40)?;
+    let parse = |bytes: &[u8]| {
+        let (size, root) = bytes.split_first_chunk()?;
+        Some(Mark { size: u64::from_be_bytes(*size), root: Digest(root.try_into().ok()?) })
+    };
+    Some((parse(first)?, parse(second)?))
+}

@@ -1,0 +1,177 @@
+//! A simulated disk: what was committed survives, what was only written may not.
+
+use std::collections::BTreeMap;
+
+use hashmesh::store::{Record, Store, StoreError, StoredLog};
+use hashmesh_protocol::bundle;
+use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::ledger::{Admitted, Mark};
+use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::note::Note;
+use hashmesh_protocol::serve::{Archive, Bundles};
+use hashmesh_protocol::tree::{leaf_hash, node_hash};
+
+/// A store in memory that can lose what was not committed.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    logs: BTreeMap<LogId, Stored>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Stored {
+    leaves: Vec<Vec<u8>>,
+    openings: Vec<Vec<u8>>,
+    checkpoints: BTreeMap<u64, Note>,
+    /// Written since the last commit: lost when the power fails.
+    volatile: BTreeMap<u64, Note>,
+    mark: Mark,
+    before: Mark,
+}
+
+/// How much of a commit reaches the disk when the power fails in the middle of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Torn {
+    /// The leaves, not the mark.
+    NoMark,
+    /// The mark, and half of the leaves.
+    HalfTheLeaves,
+}
+
+impl Disk {
+    /// The power fails.
+    pub(super) fn lose_power(&mut self) {
+        self.logs.values_mut().for_each(|stored| stored.volatile.clear());
+    }
+
+    /// The power fails in the middle of a commit.
+    pub(super) fn tear(&mut self, record: &Record, torn: Torn) {
+        let Record::Leaves(admitted) = record else { return };
+        let log = admitted.entries.log();
+        let had = self.logs.entry(log).or_default().clone();
+        self.write(record);
+        let stored = self.logs.get_mut(&log).expect("just written");
+        match torn {
+            Torn::NoMark => (stored.mark, stored.before) = (had.mark, had.before),
+            Torn::HalfTheLeaves => {
+                let half = usize::midpoint(had.leaves.len(), stored.leaves.len());
+                stored.leaves.truncate(half);
+                stored.openings.truncate(half);
+            }
+        }
+    }
+
+    fn write(&mut self, record: &Record) {
+        match record {
+            Record::Leaves(admitted) => {
+                let stored = self.logs.entry(admitted.entries.log()).or_default();
+                let first = usize::try_from(admitted.entries.first()).expect("small in simulations");
+                stored.leaves.truncate(first);
+                stored.openings.truncate(first);
+                let own = |entries: &[u8]| bundle::entries(entries).flatten().map(<[u8]>::to_vec).collect::<Vec<_>>();
+                stored.leaves.extend(own(admitted.entries.leaves()));
+                stored.openings.extend(own(admitted.entries.openings()));
+                stored.before = stored.mark;
+                stored.mark = Mark { size: admitted.entries.end(), root: admitted.root };
+                if let Some(checkpoint) = &admitted.checkpoint {
+                    stored.checkpoints.insert(checkpoint.size(), checkpoint.note().clone());
+                }
+            }
+            Record::Opening(late) => {
+                let index = usize::try_from(late.index()).expect("small in simulations");
+                let stored = self.logs.entry(late.log()).or_default();
+                if let Some(place) = stored.openings.get_mut(index) {
+                    *place = late.opening().to_vec();
+                }
+            }
+        }
+    }
+
+    /// Forgets the opening of a leaf, as if it had never been received.
+    pub fn forget_opening(&mut self, log: LogId, index: usize) {
+        if let Some(place) = self.logs.get_mut(&log).and_then(|stored| stored.openings.get_mut(index)) {
+            place.clear();
+        }
+    }
+
+    /// The leaves of a log.
+    pub fn leaves(&self, log: LogId) -> &[Vec<u8>] {
+        self.logs.get(&log).map_or(&[], |stored| &stored.leaves)
+    }
+}
+
+impl Store for Disk {
+    fn logs(&self) -> Result<Vec<StoredLog>, StoreError> {
+        let stored = |(log, stored): (&LogId, &Stored)| StoredLog {
+            log: *log,
+            mark: stored.mark,
+            before: stored.before,
+            checkpoint: stored.checkpoints.values().next_back().cloned(),
+        };
+        Ok(self.logs.iter().map(stored).collect())
+    }
+
+    fn restored(&mut self, _admitted: &Admitted) {}
+
+    fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError> {
+        let stored = self.logs.entry(log).or_default();
+        let size = usize::try_from(end.size).expect("small in simulations");
+        stored.leaves.truncate(size);
+        stored.openings.truncate(size);
+        stored.checkpoints.retain(|size, _| *size <= end.size);
+        (stored.mark, stored.before) = (end, end);
+        Ok(())
+    }
+
+    fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        records.iter().for_each(|record| self.write(record));
+        for stored in self.logs.values_mut() {
+            stored.checkpoints.append(&mut stored.volatile);
+        }
+        Ok(())
+    }
+
+    fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
+        let stored = self.logs.entry(log).or_default();
+        stored.volatile.insert(checkpoint.size(), checkpoint.note().clone());
+        Ok(())
+    }
+}
+
+impl Archive for Disk {
+    type Error = StoreError;
+
+    fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
+        let Some(stored) = self.logs.get(&log).filter(|_| above < up_to) else { return Ok(None) };
+        let both = [&stored.checkpoints, &stored.volatile];
+        let last = both.into_iter().filter_map(|notes| notes.range(above + 1..=up_to).next_back());
+        Ok(last.max_by_key(|(size, _)| **size).map(|(size, note)| (*size, note.clone())))
+    }
+
+    fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, StoreError> {
+        let mut bundles = Bundles::default();
+        let Some(stored) = self.logs.get(&log) else { return Ok(bundles) };
+        for index in from..to {
+            let at = usize::try_from(index).expect("small in simulations");
+            let (Some(leaf), Some(opening)) = (stored.leaves.get(at), stored.openings.get(at)) else { break };
+            let bytes = bundles.leaves.len() + bundles.openings.len() + leaf.len() + opening.len() + 4;
+            if bytes > max_bytes && bundles.count > 0 {
+                break;
+            }
+            bundle::push(&mut bundles.leaves, leaf);
+            bundle::push(&mut bundles.openings, opening);
+            bundles.count += 1;
+        }
+        Ok(bundles)
+    }
+
+    fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, StoreError> {
+        let start = usize::try_from(index << level).expect("small in simulations");
+        let leaves = &self.logs[&log].leaves[start..start + (1 << level)];
+        let mut hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+        while hashes.len() > 1 {
+            hashes = hashes.chunks_exact(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
+        }
+        Ok(hashes[0])
+    }
+}

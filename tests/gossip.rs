@@ -1,0 +1,118 @@
+//! SPEC 14: what is said reaches everybody, whatever the network does.
+
+use std::time::Duration;
+
+use hashmesh_protocol::charter::Parameters;
+use hashmesh_protocol::wire::Gossip;
+use hashmesh_testnet::sim::{Sim, Weather, pdq};
+
+/// SPEC 14.3, 14.5: gossip may lose anything; catch-up repairs it.
+#[test]
+fn every_statement_arrives_though_most_gossip_is_lost() {
+    for seed in 0..20 {
+        let weather = Weather { delay: (1, 300), loss: 0.8 };
+        let members = ["alice", "bob", "carol", "dave", "erin"];
+        let mut net = Sim::with(&members, seed, weather, Parameters::standard());
+        net.settle();
+        for number in 0..40 {
+            net.adds(members[number as usize % 5], pdq(number));
+            net.run(Duration::from_millis(50));
+        }
+        net.settle();
+        for number in 0..40 {
+            assert_eq!(net.matches("erin", pdq(number)), [members[number as usize % 5]], "seed {seed}");
+        }
+        net.audit_agreement();
+    }
+}
+
+/// SPEC 14.5: both sides of a partition go on, and agree when it heals.
+#[test]
+fn a_partition_heals() {
+    let members = ["alice", "bob", "carol", "dave", "erin"];
+    let mut net = Sim::with(&members, 7, Weather::default(), Parameters::standard());
+    net.settle();
+    net.partition(&["alice", "bob"], &["carol", "dave", "erin"]);
+    for number in 0..30 {
+        net.adds(members[number as usize % 5], pdq(number));
+    }
+    net.settle();
+    assert_eq!(net.matches("bob", pdq(0)), ["alice"]);
+    assert!(net.matches("erin", pdq(0)).is_empty());
+    net.heal();
+    net.settle();
+    assert_eq!(net.matches("erin", pdq(0)), ["alice"]);
+    net.audit_agreement();
+}
+
+/// SPEC 14.5: a node that was away fetches everything, in ranges, from whoever has it.
+#[test]
+fn a_node_that_was_away_catches_up() {
+    let mut parameters = Parameters::standard();
+    parameters.batch_leaves = 16;
+    let mut net = Sim::with(&["alice", "bob", "carol"], 3, Weather::default(), parameters);
+    net.settle();
+    net.crash("carol");
+    for round in 0..50 {
+        for number in 0..10 {
+            net.adds("alice", pdq(round * 10 + number));
+        }
+        net.run(Duration::from_millis(20));
+    }
+    net.settle();
+    net.crash("alice");
+    net.start("carol");
+    net.settle();
+    for number in 0..500 {
+        assert_eq!(net.matches("carol", pdq(number)), ["alice"], "from bob, since alice is gone");
+    }
+    net.start("alice");
+    net.settle();
+    net.audit_agreement();
+}
+
+/// SPEC 5.4: an opening that is missing is asked for from anyone.
+#[test]
+fn a_missing_opening_is_found() {
+    let mut net = Sim::of(["alice", "bob", "carol"]);
+    net.settle();
+    for number in 0..10 {
+        net.adds("alice", pdq(number));
+    }
+    net.settle();
+    let log = net.node("alice").engine().unwrap().own().unwrap();
+    net.crash("bob");
+    net.node_mut("bob").disk.forget_opening(log, 3);
+    net.start("bob");
+    assert!(net.matches("bob", pdq(3)).is_empty());
+    net.settle();
+    assert_eq!(net.matches("bob", pdq(3)), ["alice"]);
+    net.crash("bob");
+    net.start("bob");
+    assert_eq!(net.matches("bob", pdq(3)), ["alice"], "it was stored");
+    net.audit_agreement();
+}
+
+/// SPEC 14.6: whoever passes on what an honest node refuses is cut off; nothing is lost and nobody else suffers.
+#[test]
+fn garbage_is_refused_and_its_sender_shunned() {
+    let mut net = Sim::of(["alice", "bob", "mallory"]);
+    net.settle();
+    net.adds("alice", pdq(1));
+    net.settle();
+    let head = net.node("alice").engine().unwrap().heads().heads[0].1.clone();
+    let forged = head.to_string().replace("\n1\n", "\n2\n");
+    let forged = hashmesh_protocol::note::Note::parse(forged.as_bytes()).unwrap();
+    for (round, message) in [vec![0xff; 40], Gossip::encode_checkpoint(&forged), Vec::new()].into_iter().enumerate() {
+        net.heal();
+        net.inject("mallory", "bob", message);
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.shunned("bob", "mallory"), round + 1);
+    }
+    assert_eq!(net.shunned("bob", "alice"), 0);
+    net.heal();
+    net.adds("alice", pdq(2));
+    net.settle();
+    assert_eq!(net.matches("bob", pdq(2)), ["alice"]);
+    net.audit_agreement();
+}

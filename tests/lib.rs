@@ -1,0 +1,1 @@
+//! The specification, executed: see `spec.rs`.
