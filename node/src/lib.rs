@@ -1,4 +1,16 @@
 //! A node of a hashmesh federation.
 
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod decisions;
+pub mod driver;
+pub mod folder;
+pub mod images;
+pub mod import;
 pub mod index;
+pub mod keys;
+pub mod mailbox;
+pub mod net;
+pub mod signer;
 pub mod store;

@@ -1,0 +1,72 @@
+//! The sockets: HTTP/1.1 on Unix sockets, because every language, `curl --unix-socket` and every health checker speak it.
+//!
+//! Two of them, with one role each. `query.sock` is for the platform's own services: it answers from memory, never touches
+//! disk or network, and no query ever causes a packet. `admin.sock` is for its operators: whatever speaks in the member's
+//! name or changes the node, each act written to the decision log first.
+
+mod admin;
+mod body;
+mod codec;
+mod error;
+pub mod form;
+mod log;
+mod metrics;
+mod openapi;
+mod query;
+pub mod socket;
+mod status;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use hashmesh_protocol::engine::Input;
+use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::names::MemberId;
+use hashmesh_protocol::policy::Policy;
+
+pub use admin::router as admin_router;
+pub use metrics::Metrics;
+pub use query::router as query_router;
+
+use crate::decisions::Decisions;
+use crate::driver::{Callers, Shared};
+use crate::index::{Matcher, Scan};
+use crate::mailbox::Mailbox;
+use crate::store::DiskArchive;
+
+/// What requests are answered from.
+pub struct View {
+    /// The member that this node speaks for.
+    pub member: MemberId,
+    /// The federation.
+    pub federation: Arc<Federation>,
+    /// Matching.
+    pub matcher: Matcher<Scan>,
+    /// What this platform believes.
+    pub policy: ArcSwap<Policy>,
+    /// What the driver shares.
+    pub shared: Arc<Shared>,
+    /// Callers of the driver.
+    pub callers: Arc<Callers>,
+    /// The way to the driver.
+    pub mailbox: Arc<Mailbox<Input>>,
+    /// Stored leaves, for the admin socket only.
+    pub archive: Arc<DiskArchive>,
+    /// The decision log.
+    pub decisions: Decisions,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// When the process began.
+    pub started: Instant,
+    /// What the network tells about itself.
+    pub net: NetView,
+}
+
+/// What the network tells about itself.
+pub struct NetView {
+    /// Where this node can be reached.
+    pub listening: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// What went wrong there, by name.
+    pub counters: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+}

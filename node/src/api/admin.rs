@@ -1,0 +1,321 @@
+//! `admin.sock`: what operators do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use hashmesh_protocol::content_hash::{ContentHash, Media};
+use hashmesh_protocol::engine::{Draft, Input, Outcome, Placed, Publication, Target};
+use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::opening::Salt;
+use hashmesh_protocol::statement::{Labels, Position};
+use hashmesh_protocol::time::Timestamp;
+use serde_json::json;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::body::Read;
+use super::error::{Problem, no_such_method, no_such_path};
+use super::form::{
+    ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneRequest, StatementForm, StatementsRequest,
+};
+use super::{View, log, metrics, openapi, query, status};
+use crate::decisions::Actor;
+use crate::mailbox::Lane;
+
+/// Most statements in one request.
+const MAX_STATEMENTS: usize = 8192;
+
+/// How long a publication waits for its signature, if the caller does not say.
+const WAIT: u64 = 30;
+
+/// The paths of `admin.sock`: those of `query.sock`, and more.
+pub fn router(view: Arc<View>) -> Router {
+    Router::new()
+        .route("/v1/statements", post(statements))
+        .route("/v1/import", post(import))
+        .route("/v1/sign-alone", post(sign_alone))
+        .route("/v1/status", get(status::show))
+        .route("/v1/log/{member}", get(log::show))
+        .route("/v1/match", post(query::match_many))
+        .route("/v1/match/{hash}", get(query::match_one))
+        .route("/v1/health", get(query::health))
+        .route("/v1/ready", get(query::ready))
+        .route("/metrics", get(metrics::show))
+        .route("/openapi.json", get(openapi::admin))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(view)
+}
+
+/// Publishes statements in the member's name.
+#[utoipa::path(post, path = "/v1/statements", request_body = StatementsRequest, responses(
+    (status = 200, body = PublishAnswer, description = "what became of each; what is placed is durable and signed"),
+    (status = 400, description = "not what was expected; nothing was published"),
+    (status = 413, description = "too many at once"),
+    (status = 503, description = "nothing is being signed now, with the reason; repeating it is safe"),
+))]
+pub(super) async fn statements(
+    State(view): State<Arc<View>>,
+    Extension(actor): Extension<Actor>,
+    Read { value: request, encoding }: Read<StatementsRequest>,
+) -> Result<Response, Problem> {
+    check_count(request.statements.len())?;
+    let count = request.statements.len();
+    let preparing = view.clone();
+    let drafts = off_thread(move || {
+        let salts = salts(count)?;
+        let forms = request.statements.into_iter().zip(salts);
+        Ok(forms.map(|(form, salt)| draft(&preparing, form, salt)).collect::<Vec<_>>())
+    });
+    let drafts = drafts.await?;
+    let wait = Duration::from_secs(request.wait.unwrap_or(WAIT).min(3600));
+    let answer = publish(&view, actor, "statements", drafts, wait, true).await?;
+    Ok(encoding.answer(&answer))
+}
+
+/// Publishes many additions that have everything in common but the hash.
+#[utoipa::path(post, path = "/v1/import", request_body = ImportRequest, responses(
+    (status = 200, body = PublishAnswer, description = "counts, and what was refused"),
+    (status = 400, description = "not what was expected; nothing was published"),
+    (status = 413, description = "too many at once"),
+    (status = 503, description = "nothing is being signed now, with the reason; repeating it is safe"),
+))]
+pub(super) async fn import(
+    State(view): State<Arc<View>>,
+    Extension(actor): Extension<Actor>,
+    Read { value: request, encoding }: Read<ImportRequest>,
+) -> Result<Response, Problem> {
+    check_count(request.hashes.len())?;
+    let preparing = view.clone();
+    let drafts = off_thread(move || {
+        let labels = labels(&preparing, &request.labels).map_err(Problem::bad)?;
+        let expiry = request.expiry.as_deref().map(moment).transpose().map_err(Problem::bad)?;
+        let salts = salts(request.hashes.len())?;
+        let draft = |(text, salt): (&String, Salt)| {
+            let hash: ContentHash = text.parse().map_err(text_of)?;
+            let mut draft = Draft::add(hash, labels, salt, request.note.clone()).map_err(text_of)?;
+            set(&mut draft, request.media, None, expiry, request.incident);
+            Ok(draft)
+        };
+        Ok(request.hashes.iter().zip(salts).map(draft).collect::<Vec<_>>())
+    });
+    let drafts = drafts.await?;
+    let answer = publish(&view, actor, "import", drafts, Duration::from_secs(WAIT), false).await?;
+    Ok(encoding.answer(&answer))
+}
+
+/// Orders the node to sign although too few other members could be heard.
+#[utoipa::path(post, path = "/v1/sign-alone", request_body = SignAloneRequest, responses(
+    (status = 200, description = "done, and written to the decision log"),
+    (status = 400, description = "not the origin of the own log"),
+))]
+pub(super) async fn sign_alone(
+    State(view): State<Arc<View>>,
+    Extension(actor): Extension<Actor>,
+    Read { value: request, encoding }: Read<SignAloneRequest>,
+) -> Result<Response, Problem> {
+    let own = own_origin(&view)?;
+    if request.origin != own {
+        return Err(Problem::bad(format!("that is not the origin of this member's log, which is {own}")));
+    }
+    write_down(&view, actor, "sign-alone", json!({ "origin": own }))?;
+    let sent = view.mailbox.send(Lane::Urgent, Input::SignAlone).await;
+    sent.map_err(|closed| Problem::later(closed, 5))?;
+    Ok(encoding.answer(&json!({ "origin": own })))
+}
+
+/// Runs what computes away from the threads that serve sockets.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = spawn_blocking(work).await;
+    done.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?
+}
+
+fn check_count(count: usize) -> Result<(), Problem> {
+    if count > MAX_STATEMENTS {
+        let message = format!("{count} statements in one request; at most {MAX_STATEMENTS}");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    Ok(())
+}
+
+/// Fresh salts, from one call to the operating system.
+fn salts(count: usize) -> Result<Vec<Salt>, Problem> {
+    let mut bytes = vec![0; count * 16];
+    let filled = getrandom::fill(&mut bytes);
+    filled.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    Ok(bytes.chunks_exact(16).map(|salt| Salt(salt.try_into().expect("16 bytes"))).collect())
+}
+
+fn text_of(error: impl ToString) -> String {
+    error.to_string()
+}
+
+/// A draft of a statement, or why it is none.
+fn draft(view: &View, form: StatementForm, salt: Salt) -> Result<Draft, String> {
+    let hash = |text: &str| text.parse::<ContentHash>().map_err(text_of);
+    match form {
+        StatementForm::Add { hash: text, labels: names, media, quality, expiry, incident, note } => {
+            let mut draft = Draft::add(hash(&text)?, labels(view, &names)?, salt, note).map_err(text_of)?;
+            let expiry = expiry.as_deref().map(moment).transpose()?;
+            set(&mut draft, media, quality, expiry, incident);
+            Ok(draft)
+        }
+        StatementForm::Dispute { hash: text, reason, note } => {
+            Draft::dispute(hash(&text)?, reason, salt, note).map_err(text_of)
+        }
+        StatementForm::Revoke { hash: Some(text), position: None, reason } => {
+            Ok(Draft::Revoke { target: Target::Hash(hash(&text)?), reason })
+        }
+        StatementForm::Revoke { hash: None, position: Some(text), reason } => {
+            let position = parse_position(&text).ok_or_else(|| format!("{text:?} is not a position (EPOCH/INDEX)"))?;
+            Ok(Draft::Revoke { target: Target::Position(position), reason })
+        }
+        StatementForm::Revoke { .. } => Err("a revocation names either a hash or a position".to_owned()),
+    }
+}
+
+fn set(
+    draft: &mut Draft,
+    to_media: Option<Media>,
+    to_quality: Option<u8>,
+    to_expiry: Option<Timestamp>,
+    to_incident: Option<u64>,
+) {
+    if let Draft::Add { media, quality, expiry, incident, .. } = draft {
+        *media = to_media.unwrap_or(*media);
+        (*quality, *expiry, *incident) = (to_quality, to_expiry, to_incident);
+    }
+}
+
+fn labels(view: &View, names: &[String]) -> Result<Labels, String> {
+    let charter = view.federation.charter();
+    let mut codes = Vec::new();
+    for name in names {
+        let label = charter.label_named(name).ok_or_else(|| {
+            let known: Vec<_> = charter.body().labels.iter().map(|label| label.name.as_str()).collect();
+            format!("the charter has no label {name:?} (it has: {})", known.join(", "))
+        })?;
+        codes.push(label.code);
+    }
+    codes.sort_unstable();
+    codes.dedup();
+    Labels::new(&codes).map_err(text_of)
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let moment = humantime::parse_rfc3339_weak(text)
+        .map_err(|error| format!("{text:?} is not a moment as in 2027-01-31T12:00:00Z: {error}"))?;
+    let since = moment.duration_since(std::time::UNIX_EPOCH).map_err(text_of)?;
+    Ok(Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+}
+
+fn parse_position(text: &str) -> Option<Position> {
+    let (epoch, index) = text.split_once('/')?;
+    Some(Position { epoch: epoch.parse().ok()?, index: index.parse().ok()? })
+}
+
+fn own_origin(view: &View) -> Result<String, Problem> {
+    let own = view.shared.status.load().own;
+    let mute = || Problem::new(StatusCode::CONFLICT, "this node speaks for no member");
+    own.map(|log: LogId| view.federation.origins().origin(log)).ok_or_else(mute)
+}
+
+fn write_down(view: &View, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), Problem> {
+    let written = view.decisions.write(actor, act, detail);
+    written.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("nothing was done: {error}")))
+}
+
+/// Publishes what could be drafted and reports on everything.
+async fn publish(
+    view: &Arc<View>,
+    actor: Actor,
+    act: &str,
+    drafts: Vec<Result<Draft, String>>,
+    wait: Duration,
+    every_result: bool,
+) -> Result<PublishAnswer, Problem> {
+    let origin = own_origin(view)?;
+    write_down(view, actor, act, json!({ "statements": drafts.len() }))?;
+    let mut refused = Vec::new();
+    let (mut items, mut good) = (Vec::new(), Vec::new());
+    for (item, draft) in drafts.into_iter().enumerate() {
+        match draft {
+            Ok(draft) => {
+                items.push(item);
+                good.push(draft);
+            }
+            Err(error) => {
+                refused.push(PublishResult { item, status: PublishStatus::Refused, position: None, error: Some(error) })
+            }
+        }
+    }
+    let placed = if good.is_empty() { Vec::new() } else { sign(view, good, wait).await? };
+    let (mut added, mut known, mut results) = (0, 0, refused);
+    for (item, placed) in items.into_iter().zip(placed) {
+        let (status, position, error) = match placed {
+            Ok(Placed::New(position)) => {
+                added += 1;
+                (PublishStatus::Added, Some(position.to_string()), None)
+            }
+            Ok(Placed::Known(position)) => {
+                known += 1;
+                (PublishStatus::Known, Some(position.to_string()), None)
+            }
+            Err(error) => (PublishStatus::Refused, None, Some(error.to_string())),
+        };
+        if every_result || status == PublishStatus::Refused {
+            results.push(PublishResult { item, status, position, error });
+        }
+    }
+    results.sort_by_key(|result| result.item);
+    view.metrics.published(added);
+    Ok(PublishAnswer { origin, added, known, results })
+}
+
+/// Hands drafts to the driver and waits until they are durable and signed.
+async fn sign(
+    view: &Arc<View>,
+    drafts: Vec<Draft>,
+    wait: Duration,
+) -> Result<Vec<Result<Placed, hashmesh_protocol::engine::Unpublishable>>, Problem> {
+    let lane = if drafts.len() > 64 { Lane::Bulk } else { Lane::Urgent };
+    let (id, told) = view.callers.enter();
+    // If the caller goes away, so does its place here.
+    let _guard = Leave { view: Arc::clone(view), id };
+    let sent = view.mailbox.send(lane, Input::Publish(Publication { id, drafts })).await;
+    sent.map_err(|closed| Problem::later(closed, 5))?;
+    let silence = || view.shared.status.load().silence.map(|silence| format!("; {silence}")).unwrap_or_default();
+    match timeout(wait, told).await {
+        Ok(Ok(Outcome::Done(results))) => Ok(results),
+        Ok(Ok(Outcome::Busy { silence })) => {
+            let why = silence.map(|silence| format!("; {silence}")).unwrap_or_default();
+            Err(Problem::later(format!("too many statements are waiting to be signed{why}"), 5))
+        }
+        Ok(Ok(Outcome::Mute)) => Err(Problem::new(StatusCode::CONFLICT, "this node speaks for no member")),
+        Ok(Err(_)) => Err(Problem::later("the node is shutting down; what was not answered may be repeated", 5)),
+        Err(_) => {
+            Err(Problem::later(format!("not signed within {} s{}; repeating it is safe", wait.as_secs(), silence()), 5))
+        }
+    }
+}
+
+/// Takes a publication back when nobody waits for it any more.
+struct Leave {
+    view: Arc<View>,
+    id: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if self.view.callers.leave(self.id) {
+            self.view.mailbox.post(Input::Withdraw(self.id));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Bodies of requests and answers: JSON, or CBOR where the caller says so.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::codec;
+use super::error::Problem;
+
+/// Longest body, in bytes: 10,000 hashes in JSON take 760 KB.
+pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
+
+const CBOR: &str = "application/cbor";
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Encoding {
+    Json,
+    Cbor,
+}
+
+impl Encoding {
+    fn of(headers: &HeaderMap, name: header::HeaderName) -> Option<Self> {
+        let value = headers.get(name)?.to_str().ok()?;
+        let kind = value.split([';', ',']).next()?.trim();
+        match kind {
+            CBOR => Some(Self::Cbor),
+            "application/json" | "text/json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    /// The encoding that the caller wants answers in: that of `Accept`, else that of its own body, else JSON.
+    pub(super) fn wanted(headers: &HeaderMap) -> Self {
+        let asked = Self::of(headers, header::ACCEPT).or_else(|| Self::of(headers, header::CONTENT_TYPE));
+        asked.unwrap_or(Self::Json)
+    }
+
+    /// An answer in this encoding.
+    pub(super) fn answer<T: Serialize>(self, value: &T) -> Response {
+        let (kind, bytes) = match self {
+            Self::Json => ("application/json", serde_json::to_vec(value).map_err(|error| error.to_string())),
+            Self::Cbor => (CBOR, codec::encode(value)),
+        };
+        match bytes {
+            Ok(bytes) => {
+                let mut response = Response::new(Body::from(bytes));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+                response
+            }
+            Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+        }
+    }
+}
+
+/// A request's body, read, with the encoding that the answer should have.
+pub(super) struct Read<T> {
+    pub(super) value: T,
+    pub(super) encoding: Encoding,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Read<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        // What says nothing of its kind is taken for JSON, as curl's -d is.
+        let cbor = Encoding::of(&parts.headers, header::CONTENT_TYPE) == Some(Encoding::Cbor);
+        let bytes = collect(body).await?;
+        let value = if cbor {
+            codec::decode(&bytes)
+                .map_err(|error| Problem::bad(format!("the body is not what was expected: {error}")))?
+        } else {
+            serde_json::from_slice(&bytes)
+                .map_err(|error| Problem::bad(format!("the body is not what was expected: {error}")))?
+        };
+        Ok(Self { value, encoding: Encoding::wanted(&parts.headers) })
+    }
+}
+
+async fn collect(body: Body) -> Result<Bytes, Problem> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {MAX_BODY} bytes; send fewer items at a time"),
+        )),
+        Err(error) => Err(Problem::bad(format!("the body was cut short: {error}"))),
+    }
+}

@@ -1,0 +1,415 @@
+//! The shapes of requests and answers, as they stand in JSON and CBOR. Used by the sockets and by the command line.
+
+use hashmesh_protocol::content_hash::Media;
+use hashmesh_protocol::policy::Decision;
+use hashmesh_protocol::statement::Reason;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `POST /v1/match`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MatchRequest {
+    /// What is asked about: `KIND:HEX`, at most 10,000.
+    pub hashes: Vec<String>,
+    /// How many bits of a PDQ hash may differ, 0 to 31; absent: as many as the policy allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_distance: Option<u32>,
+    /// Whether answers list what matched and who says so, or only the decision.
+    #[serde(default)]
+    pub explain: bool,
+}
+
+/// Answer to `POST /v1/match`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct MatchAnswer {
+    /// One a hash, in the order of the request.
+    pub results: Vec<MatchResult>,
+    /// What the decisions rest on.
+    pub basis: Basis,
+}
+
+/// What is known about one hash.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct MatchResult {
+    /// The hash that was asked about.
+    pub hash: String,
+    /// What to do.
+    #[schema(value_type = String, examples("none", "review", "block"))]
+    pub decision: Decision,
+    /// How many stored hashes match.
+    pub found: usize,
+    /// The matches, most severe first, then nearest; at most 100. Only if explanations were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Vec<Match>>,
+}
+
+/// A stored hash that matches.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct Match {
+    /// The stored hash.
+    pub hash: String,
+    /// In how many bits it differs.
+    pub distance: u32,
+    /// What the policy makes of this match alone.
+    #[schema(value_type = String)]
+    pub decision: Decision,
+    /// The rule that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Whether it is on this platform's negative list.
+    #[serde(default)]
+    pub negative: bool,
+    /// Who says that it belongs on the list.
+    #[serde(rename = "for")]
+    pub adds: Vec<Claim>,
+    /// Who says that it should not be acted on.
+    #[serde(rename = "against")]
+    pub disputes: Vec<Claim>,
+}
+
+/// A member's live statement.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct Claim {
+    /// Who.
+    pub member: String,
+    /// Where that member answers to the law.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jurisdiction: Option<String>,
+    /// The log in which it stands.
+    pub origin: String,
+    /// Where in it.
+    pub index: u64,
+    /// When, by the member's clock.
+    pub time: String,
+    /// With which labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// What was hashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, examples("file", "image", "video"))]
+    pub media: Option<Media>,
+    /// The PDQ quality.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<u8>,
+    /// Why it is disputed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, examples("mistake", "lawful"))]
+    pub reason: Option<Reason>,
+    /// Why the statement has no effect, if it has none: expired, unknown label, quality too low.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub without_effect: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// What decisions rest on.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct Basis {
+    /// SHA-256 of the policy file.
+    pub policy: String,
+    /// The charter in force.
+    pub charter: String,
+    /// Its version.
+    pub charter_version: u64,
+    /// When.
+    pub as_of: String,
+    /// Whether too few members were heard lately, so that newer statements may be missing.
+    pub isolated: bool,
+    /// Statements that are known to exist and not here yet.
+    pub behind: u64,
+}
+
+/// `POST /v1/statements`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatementsRequest {
+    /// What to say, at most 8,192.
+    pub statements: Vec<StatementForm>,
+    /// Seconds to wait until it is signed; 30 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u64>,
+}
+
+/// Something to say.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(tag = "say", rename_all = "lowercase", deny_unknown_fields)]
+pub enum StatementForm {
+    /// A hash belongs on the list.
+    Add {
+        /// `KIND:HEX`.
+        hash: String,
+        /// Names from the charter's vocabulary.
+        labels: Vec<String>,
+        /// What was hashed; if absent, image for PDQ and file for the others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>, examples("file", "image", "video"))]
+        media: Option<Media>,
+        /// The PDQ quality.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quality: Option<u8>,
+        /// From then on without effect, RFC 3339.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expiry: Option<String>,
+        /// The number of an incident.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incident: Option<u64>,
+        /// A remark for the other members' people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// A hash should not be acted on.
+    Dispute {
+        /// `KIND:HEX`.
+        hash: String,
+        /// Why.
+        #[schema(value_type = String, examples("mistake", "lawful"))]
+        reason: Reason,
+        /// A remark for the other members' people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// An own statement is withdrawn: what is said about a hash, or what stands at a position.
+    Revoke {
+        /// `KIND:HEX`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<String>,
+        /// `EPOCH/INDEX`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<String>,
+        /// Why.
+        #[schema(value_type = String, examples("mistake", "lawful"))]
+        reason: Reason,
+    },
+}
+
+/// `POST /v1/import`: many additions that have everything in common but the hash.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// `KIND:HEX`, at most 8,192.
+    pub hashes: Vec<String>,
+    /// Names from the charter's vocabulary.
+    pub labels: Vec<String>,
+    /// What was hashed; if absent, image for PDQ and file for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, examples("file", "image", "video"))]
+    pub media: Option<Media>,
+    /// From then on without effect, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<String>,
+    /// The number of an incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<u64>,
+    /// A remark for the other members' people, the same for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Answer to `POST /v1/statements` and `POST /v1/import`: what is placed is durable and signed.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct PublishAnswer {
+    /// The own log.
+    pub origin: String,
+    /// How many statements were published.
+    pub added: u64,
+    /// How many had been said before, in the same words.
+    pub known: u64,
+    /// One an item, in order; of an import, only those that were refused.
+    pub results: Vec<PublishResult>,
+}
+
+/// What became of one item.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct PublishResult {
+    /// Which item of the request, counted from 0.
+    pub item: usize,
+    /// `added`, `known` or `refused`.
+    pub status: PublishStatus,
+    /// Where it stands: `EPOCH/INDEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PublishStatus {
+    /// Published there.
+    Added,
+    /// The same had been said there.
+    Known,
+    /// Not published.
+    Refused,
+}
+
+/// `POST /v1/sign-alone`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignAloneRequest {
+    /// The origin of the own log, typed by a person.
+    pub origin: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct StatusAnswer {
+    /// The version of hashmesh.
+    pub version: String,
+    /// The member that this node speaks for.
+    pub member: String,
+    /// Seconds since the node started.
+    pub uptime: u64,
+    /// The federation.
+    pub federation: FederationForm,
+    /// Where this node can be reached.
+    pub listening: Vec<String>,
+    /// Why nothing is signed now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<String>,
+    /// Statements that wait to be signed.
+    pub queued: usize,
+    /// Whether too few members were heard lately.
+    pub isolated: bool,
+    /// How far this machine's clock is ahead of the peers' median, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead: Option<i64>,
+    /// Connected nodes of other members.
+    pub peers: Vec<PeerForm>,
+    /// Every member's log.
+    pub logs: Vec<LogForm>,
+    /// What is matched against.
+    pub index: Vec<IndexForm>,
+    /// The policy in force.
+    pub policy: String,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+    /// The last alarms.
+    pub alarms: Vec<AlarmForm>,
+}
+
+/// The federation, as a node sees it.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct FederationForm {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub network: String,
+    /// The charter in force.
+    pub charter: String,
+    /// Its version.
+    pub version: u64,
+    /// How many members it has.
+    pub members: usize,
+    /// From how many jurisdictions.
+    pub jurisdictions: usize,
+    /// How many of them must sign the next version.
+    pub threshold: usize,
+}
+
+/// A connected node.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct PeerForm {
+    /// Whose it is.
+    pub member: String,
+    /// Its node key.
+    pub key: String,
+    /// When its heads were heard last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<String>,
+}
+
+/// A log.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct LogForm {
+    /// Whose.
+    pub member: String,
+    /// Its origin.
+    pub origin: String,
+    /// Statements held.
+    pub size: u64,
+    /// Statements that are known to exist and not here yet.
+    pub lag: u64,
+    /// The root over those held, hex.
+    pub root: String,
+    /// The author's time of the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// Openings that are missing.
+    pub missing: u64,
+    /// Whether its author has signed two histories.
+    #[serde(default)]
+    pub forked: bool,
+}
+
+/// What is matched against, of one kind.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct IndexForm {
+    /// The kind.
+    pub kind: String,
+    /// Hashes that somebody stands by.
+    pub live: u64,
+    /// Hashes that were ever named.
+    pub known: u32,
+}
+
+/// An alarm.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct AlarmForm {
+    /// When.
+    pub time: String,
+    /// What.
+    pub text: String,
+}
+
+/// `GET /v1/log/{member}`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct LogAnswer {
+    /// The log.
+    pub origin: String,
+    /// How many statements it has here.
+    pub size: u64,
+    /// The statements asked for, in order.
+    pub entries: Vec<EntryForm>,
+}
+
+/// One statement of a log.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct EntryForm {
+    /// Where it stands.
+    pub index: u64,
+    /// When, by its author's clock.
+    pub time: String,
+    /// `add`, `dispute`, `revoke`, or `unknown` for what newer software wrote.
+    pub say: String,
+    /// The content hash; absent where there is none or its opening is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Names of labels; codes of those that the charter does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Why it is disputed or revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The statement that it ends: `EPOCH/INDEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<String>,
+    /// Whether the opening is missing here.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub missing: bool,
+    /// The remark that its author made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// `GET /v1/health` and `GET /v1/ready`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct HealthAnswer {
+    /// `ok`, or why not.
+    pub status: String,
+}

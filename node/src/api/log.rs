@@ -1,0 +1,98 @@
+//! `GET /v1/log/{member}`: what a member has said, in order, from the store.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use hashmesh_protocol::bundle;
+use hashmesh_protocol::entries::{Disclosure, Entries, Entry};
+use hashmesh_protocol::names::{LogId, MemberId};
+use hashmesh_protocol::opening::Opening;
+use hashmesh_protocol::serve::Archive as _;
+use hashmesh_protocol::statement::{Reason, Statement};
+use serde::Deserialize;
+use tokio::task::spawn_blocking;
+
+use super::View;
+use super::body::Encoding;
+use super::error::Problem;
+use super::form::{EntryForm, LogAnswer};
+use super::query::label_name;
+
+/// Most entries in one answer.
+const MAX_ENTRIES: u64 = 1000;
+
+/// Which part of a log.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Part {
+    from: Option<u64>,
+    limit: Option<u64>,
+}
+
+/// Shows part of a log: the last 20 statements if nothing else is asked for.
+#[utoipa::path(get, path = "/v1/log/{member}", params(
+    ("member" = String, Path, description = "whose log"),
+    ("from" = Option<u64>, Query, description = "index of the first statement"),
+    ("limit" = Option<u64>, Query, description = "how many, at most 1000"),
+), responses((status = 200, body = LogAnswer), (status = 404, description = "no such member")))]
+pub(super) async fn show(
+    State(view): State<Arc<View>>,
+    Path(member): Path<String>,
+    part: Result<Query<Part>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Query(part) = part.map_err(|rejection| Problem::bad(rejection.body_text()))?;
+    let member: MemberId = member.parse().map_err(Problem::bad)?;
+    let status = view.shared.status.load();
+    let log = status.logs.iter().rev().find(|log| log.log.member == member);
+    let missing = || Problem::new(StatusCode::NOT_FOUND, format!("{member} is not a member of this federation"));
+    let (id, size, origin) = log.map(|log| (log.log, log.size, log.origin.clone())).ok_or_else(missing)?;
+    let limit = part.limit.unwrap_or(20).min(MAX_ENTRIES);
+    let from = part.from.unwrap_or(size.saturating_sub(limit)).min(size);
+    let reading = Arc::clone(&view);
+    let read = spawn_blocking(move || read(&reading, id, from, size.min(from + limit)));
+    let failed = |error: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error);
+    let entries = read.await.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+    Ok(Encoding::wanted(&headers).answer(&LogAnswer { origin, size, entries }))
+}
+
+fn read(view: &View, log: LogId, from: u64, to: u64) -> Result<Vec<EntryForm>, String> {
+    if from >= to {
+        return Ok(Vec::new());
+    }
+    let bundles = view.archive.bundles(log, from, to, usize::MAX).map_err(|error| error.to_string())?;
+    let openings = bundles.openings.clone();
+    let entries = Entries::read(log, from, bundles.leaves, bundles.openings).map_err(|error| error.to_string())?;
+    let openings = bundle::entries(&openings).map(|opening| opening.unwrap_or_default());
+    Ok(entries.iter().zip(openings).map(|((index, entry), opening)| show_entry(view, index, entry, opening)).collect())
+}
+
+fn show_entry(view: &View, index: u64, entry: &Entry, opening: &[u8]) -> EntryForm {
+    let statement = &entry.leaf.statement;
+    let reason = |number: u64| Reason::from_number(number).map_or_else(|| number.to_string(), |r| r.to_string());
+    let charter = view.federation.charter();
+    let (say, labels, reason) = match statement {
+        Statement::Add(add) => {
+            ("add", add.labels.codes().iter().map(|code| label_name(charter, *code)).collect(), None)
+        }
+        Statement::Dispute(dispute) => ("dispute", Vec::new(), Some(reason(dispute.reason))),
+        Statement::Revoke(revoke) => ("revoke", Vec::new(), Some(reason(revoke.reason))),
+        Statement::Unknown => ("unknown", Vec::new(), None),
+    };
+    EntryForm {
+        index,
+        time: entry.leaf.time.to_string(),
+        say: say.to_owned(),
+        hash: match entry.disclosure {
+            Disclosure::Present(hash) => hash.map(|hash| hash.to_string()),
+            _ => None,
+        },
+        labels,
+        reason,
+        ends: statement.ends().map(|position| position.to_string()),
+        missing: entry.disclosure == Disclosure::Missing,
+        note: Opening::decode(opening).ok().and_then(|opening| opening.note),
+    }
+}

@@ -1,0 +1,97 @@
+//! `GET /v1/status`: what an operator wants to see at a glance.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use hashmesh_protocol::charter::Charter;
+use hashmesh_protocol::content_hash::HashKind;
+use hashmesh_protocol::engine::LogStatus;
+
+use super::View;
+use super::body::Encoding;
+use super::form::{AlarmForm, FederationForm, IndexForm, LogForm, PeerForm, StatusAnswer};
+
+/// Shows the node's state.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = StatusAnswer)))]
+pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
+    let status = view.shared.status.load();
+    let charter = view.federation.charter();
+    let catalog = view.matcher.catalog();
+    let peers = status.peers.iter().map(|peer| PeerForm {
+        member: peer.member.to_string(),
+        key: peer.key.to_string(),
+        heard: peer.heard.map(|at| at.to_string()),
+    });
+    let alarms = view.shared.alarms.lock();
+    let alarms = alarms.iter().map(|(time, alarm)| AlarmForm { time: time.to_string(), text: alarm.to_string() });
+    let answer = StatusAnswer {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        member: view.member.to_string(),
+        uptime: view.started.elapsed().as_secs(),
+        federation: federation(charter),
+        listening: (view.net.listening)(),
+        silent: status.silence.map(|silence| silence.to_string()),
+        queued: status.queued,
+        isolated: status.isolated,
+        clock_ahead: status.clock_ahead,
+        peers: peers.collect(),
+        logs: status.logs.iter().map(log).collect(),
+        index: HashKind::ALL
+            .map(|kind| IndexForm { kind: kind.to_string(), live: catalog.live(kind), known: catalog.known(kind) })
+            .to_vec(),
+        policy: view.policy.load().id().to_string(),
+        warnings: warnings(charter),
+        alarms: alarms.collect(),
+    };
+    Encoding::wanted(&headers).answer(&answer)
+}
+
+fn jurisdictions(charter: &Charter) -> usize {
+    charter.body().members.iter().map(|member| member.jurisdiction).collect::<BTreeSet<_>>().len()
+}
+
+fn federation(charter: &Charter) -> FederationForm {
+    let body = charter.body();
+    FederationForm {
+        name: body.federation.to_string(),
+        network: charter.network().to_string(),
+        charter: charter.id().to_string(),
+        version: body.version,
+        members: body.members.len(),
+        jurisdictions: jurisdictions(charter),
+        threshold: body.threshold.threshold(body.members.len()),
+    }
+}
+
+fn log(status: &LogStatus) -> LogForm {
+    LogForm {
+        member: status.log.member.to_string(),
+        origin: status.origin.clone(),
+        size: status.size,
+        lag: status.known - status.size,
+        root: status.root.to_string(),
+        last: status.last.map(|time| time.to_string()),
+        missing: status.missing,
+        forked: status.forked,
+    }
+}
+
+/// What the charter leaves weak (SPEC 10.2).
+fn warnings(charter: &Charter) -> Vec<String> {
+    let body = charter.body();
+    let mut warnings = Vec::new();
+    if body.members.len() < 4 {
+        warnings.push(format!("{} members: with fewer than four, nobody can be expelled", body.members.len()));
+    }
+    if jurisdictions(charter) < 2 {
+        warnings.push("all members answer to one jurisdiction: one court can order all of them".to_owned());
+    }
+    let parameters = &body.parameters;
+    if parameters.cool_down == 0 || parameters.relock == 0 {
+        warnings.push("the charter's cool-down or relock is zero: for test networks only".to_owned());
+    }
+    warnings
+}

@@ -1,0 +1,224 @@
+//! The driver: the one thread that owns the engine, and the one order in which everything is done (SPEC 15.2).
+//!
+//! Step, commit, show, speak. All that has arrived is stepped through, then everything that must be durable is made durable
+//! in one commit, then queries may see it, then callers and peers are told. An idle node commits at once; a busy one commits
+//! together what arrived while the last commit was under way. There is no timer in between.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use hashmesh_protocol::catalog::Curator;
+use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
+use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
+use hashmesh_protocol::key::SecretKey;
+use hashmesh_protocol::ledger::Mark;
+use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::wire::Heads;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::mailbox::Mailbox;
+use crate::net::Net;
+use crate::signer::{Signer, SignerError};
+use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
+
+/// How often the engine is told that time has passed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often readers are given a new status while the driver is busy.
+const SHARED: Duration = Duration::from_millis(100);
+
+/// How often the heads file is written.
+const HEADS: Duration = Duration::from_secs(60);
+
+/// Callers that wait for what becomes of their publication, by its number.
+#[derive(Default)]
+pub struct Callers {
+    waiting: Mutex<(u64, HashMap<u64, oneshot::Sender<Outcome>>)>,
+}
+
+impl Callers {
+    /// A number for a publication, and where its outcome will arrive.
+    pub fn enter(&self) -> (u64, oneshot::Receiver<Outcome>) {
+        let (tell, told) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        waiting.0 += 1;
+        let number = waiting.0;
+        waiting.1.insert(number, tell);
+        (number, told)
+    }
+
+    /// A caller no longer waits; `false` if it has been told already.
+    pub fn leave(&self, number: u64) -> bool {
+        self.waiting.lock().1.remove(&number).is_some()
+    }
+
+    fn tell(&self, number: u64, outcome: Outcome) {
+        if let Some(caller) = self.waiting.lock().1.remove(&number) {
+            // A caller that has gone away in this moment need not be told.
+            drop(caller.send(outcome));
+        }
+    }
+}
+
+/// What readers see of the engine.
+pub struct Shared {
+    /// Its status, a tenth of a second old at most.
+    pub status: ArcSwap<Status>,
+    /// The newest heads, for peers that ask.
+    pub heads: Arc<ArcSwap<Heads>>,
+    /// The last alarms, newest last.
+    pub alarms: Mutex<VecDeque<(hashmesh_protocol::time::Timestamp, Alarm)>>,
+}
+
+/// Alarms that are kept for the status.
+const ALARMS: usize = 100;
+
+/// What the driver owns.
+pub struct Driver {
+    /// The decisions.
+    pub engine: Engine,
+    /// The writer of the catalog.
+    pub curator: Curator,
+    /// The disk.
+    pub store: DiskStore,
+    /// The signer file.
+    pub signer: Signer,
+    /// The key that it guards.
+    pub log_key: SecretKey,
+    /// The second witness of how long the logs are.
+    pub heads: HeadsFile,
+    /// The network.
+    pub net: Net,
+    /// The way in.
+    pub mailbox: Arc<Mailbox<Input>>,
+    /// Who waits for what.
+    pub callers: Arc<Callers>,
+    /// What readers see.
+    pub shared: Arc<Shared>,
+}
+
+/// Why the driver ended before it was told to. The process must end too: what the engine believes is ahead of the disk.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// Nothing can be made durable.
+    #[error("what was said could not be made durable; restart the node once the cause is mended")]
+    Store(#[from] StoreError),
+    /// Nothing can be signed.
+    #[error("the signer file could not be moved forward; restart the node once the cause is mended")]
+    Signer(#[from] SignerError),
+}
+
+impl Driver {
+    /// Runs on a thread of its own until the mailbox is closed.
+    pub fn spawn(self) -> JoinHandle<Result<(), DriverError>> {
+        let thread = thread::Builder::new().name("driver".to_owned());
+        thread.spawn(move || self.run()).expect("the system can start a thread")
+    }
+
+    fn run(mut self) -> Result<(), DriverError> {
+        let mut ticked: Option<Instant> = None;
+        let mut shared: Option<Instant> = None;
+        let mut heads_written = Instant::now();
+        while let Some(inputs) = self.mailbox.receive(TICK) {
+            let idle = inputs.is_empty();
+            self.handle(inputs)?;
+            if ticked.is_none_or(|at| at.elapsed() >= TICK) {
+                ticked = Some(Instant::now());
+                self.handle(vec![Input::Tick])?;
+            }
+            if idle || shared.is_none_or(|at| at.elapsed() >= SHARED) {
+                shared = Some(Instant::now());
+                self.share();
+            }
+            if heads_written.elapsed() >= HEADS {
+                heads_written = Instant::now();
+                self.write_heads();
+            }
+        }
+        self.write_heads();
+        Ok(())
+    }
+
+    /// Steps through inputs and performs what follows.
+    fn handle(&mut self, inputs: Vec<Input>) -> Result<(), DriverError> {
+        let now = clock::now();
+        let mut effects = Vec::new();
+        for input in inputs {
+            effects.append(&mut self.engine.step(input, now));
+        }
+        while !effects.is_empty() {
+            effects = self.perform(effects)?;
+        }
+        Ok(())
+    }
+
+    /// Performs effects: first all commits as one, then the rest in order. Every commit comes before what depends on it in
+    /// the list, so doing all of them first breaks no order. What signing leads to comes back.
+    fn perform(&mut self, effects: Vec<Effect>) -> Result<Vec<Effect>, DriverError> {
+        let records: Vec<Record> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Commit(admitted) => Some(Record::Leaves(admitted.clone())),
+                Effect::CommitOpening(late) => Some(Record::Opening(late.clone())),
+                _ => None,
+            })
+            .collect();
+        if !records.is_empty() {
+            // A crash inside: nobody has been told of any of this, and loading finds out how far it went.
+            self.store.commit(&records)?;
+        }
+        let mut further = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Commit(_) | Effect::CommitOpening(_) => {}
+                Effect::Sign { log, mark } => {
+                    // A crash before the signature: the signer file says what may be signed, and the leaves are there.
+                    let checkpoint = self.sign(log, mark)?;
+                    further.append(&mut self.engine.step(Input::Signed(checkpoint), clock::now()));
+                }
+                Effect::KeepCheckpoint(log, checkpoint) => self.store.keep_checkpoint(log, &checkpoint)?,
+                Effect::Show(admitted) => self.curator.show(&admitted.entries, |_| ()),
+                Effect::ShowOpening(late) => self.curator.open(&late, |_| ()),
+                Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),
+                Effect::Judge { delivery, relay } => self.net.judge(delivery, relay),
+                Effect::Gossip(message) => self.net.gossip(message),
+                Effect::Ask { peer, request } => self.net.ask(peer, request),
+                Effect::Shun { peer, misdeed } => self.net.shun(peer, &misdeed),
+                Effect::Alarm(alarm) => self.alarm(alarm),
+            }
+        }
+        Ok(further)
+    }
+
+    fn sign(&mut self, log: LogId, mark: Mark) -> Result<SignedCheckpoint, SignerError> {
+        let key = self.engine.federation().logs()[&log].clone();
+        self.signer.advance(key.name(), mark)?;
+        let checkpoint = Checkpoint { origin: key.name().to_owned(), size: mark.size, root: mark.root };
+        Ok(SignedCheckpoint::sign(checkpoint, &key, &self.log_key))
+    }
+
+    fn alarm(&self, alarm: Alarm) {
+        tracing::error!(%alarm, "alarm");
+        let mut alarms = self.shared.alarms.lock();
+        if alarms.len() == ALARMS {
+            alarms.pop_front();
+        }
+        alarms.push_back((clock::now(), alarm));
+    }
+
+    fn share(&self) {
+        self.shared.status.store(Arc::new(self.engine.status()));
+        self.shared.heads.store(Arc::new(self.engine.heads()));
+    }
+
+    fn write_heads(&self) {
+        if let Err(error) = self.heads.write(self.engine.ledger()) {
+            tracing::warn!(%error, "the heads file was not written; the store itself is not affected");
+        }
+    }
+}

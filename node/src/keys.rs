@@ -1,0 +1,105 @@
+//! Key files: the three working keys of a node, and the governance key apart from them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hashmesh_protocol::card::MemberKeys;
+use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::key::{KeyError, SecretKey};
+
+use crate::folder::{Folder, FolderError, make_folder, read_secret, write_new};
+
+/// The name of the governance key in its folder.
+pub const GOVERNANCE: &str = "governance.key";
+
+/// The working keys of a node.
+#[derive(Clone, Debug)]
+pub struct NodeKeys {
+    /// Signs checkpoints of the own log.
+    pub log: SecretKey,
+    /// Cosigns others' checkpoints.
+    pub witness: SecretKey,
+    /// The libp2p identity.
+    pub node: SecretKey,
+}
+
+/// Why keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The file.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// What is in it.
+    #[error("{path}")]
+    Key {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: KeyError,
+    },
+    /// The operating system gives no random numbers.
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// A governance key where a node runs.
+    #[error(
+        "{path} is a governance key. It decides about membership and must not lie where a node runs: move it to a folder \
+         of its own, best on a machine without a network"
+    )]
+    GovernanceHere {
+        /// Where it was found.
+        path: PathBuf,
+    },
+}
+
+/// Random bytes from the operating system.
+pub fn random<const N: usize>() -> Result<[u8; N], KeysError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(KeysError::Random)?;
+    Ok(bytes)
+}
+
+/// Makes all four keys and writes them: three into the data folder, the governance key into a folder of its own.
+pub fn create(folder: &Folder, governance: &Path) -> Result<MemberKeys, KeysError> {
+    let key = || random().map(|seed| SecretKey::from_seed(&seed));
+    let keys = MemberKeys { governance: key()?, log: key()?, witness: key()?, node: key()? };
+    make_folder(governance, 0o700)?;
+    write_new(&governance.join(GOVERNANCE), 0o600, keys.governance.to_pem().as_bytes())?;
+    for (name, secret) in [("log", &keys.log), ("witness", &keys.witness), ("node", &keys.node)] {
+        write_new(&path(folder, name), 0o600, secret.to_pem().as_bytes())?;
+    }
+    Ok(keys)
+}
+
+/// Reads the working keys.
+pub fn load(folder: &Folder) -> Result<NodeKeys, KeysError> {
+    let key = |name| load_one(&path(folder, name));
+    Ok(NodeKeys { log: key("log")?, witness: key("witness")?, node: key("node")? })
+}
+
+/// Reads one key.
+pub fn load_one(path: &Path) -> Result<SecretKey, KeysError> {
+    SecretKey::from_pem(&read_secret(path)?).map_err(|error| KeysError::Key { path: path.to_owned(), error })
+}
+
+fn path(folder: &Folder, name: &str) -> PathBuf {
+    folder.keys().join(format!("{name}.key"))
+}
+
+/// Looks for governance keys in the data folder, by name and by what they are: a copy under another name is one too.
+pub fn refuse_governance(folder: &Folder, federation: &Federation) -> Result<(), KeysError> {
+    let members = &federation.charter().body().members;
+    for place in [folder.root().to_owned(), folder.keys()] {
+        for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let small = entry.metadata().is_ok_and(|data| data.is_file() && data.len() < 64 * 1024);
+            let secret = || SecretKey::from_pem(&fs::read_to_string(&path).ok()?).ok();
+            let is_governance = path.file_name().is_some_and(|name| name == GOVERNANCE)
+                || (small && secret().is_some_and(|secret| members.iter().any(|m| m.governance == secret.public())));
+            if is_governance {
+                return Err(KeysError::GovernanceHere { path });
+            }
+        }
+    }
+    Ok(())
+}

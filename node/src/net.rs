@@ -1,0 +1,218 @@
+//! The network: libp2p over TCP, Noise and Yamux, closed to everybody who is on no card (SPEC 13, 14).
+//!
+//! One task owns the swarm and does nothing but poll it and pass messages on. Gossip is read on a thread of its own; each
+//! peer has one long-lived stream each way for questions and answers, in tasks of their own. Nothing here decides anything:
+//! what comes in goes into the driver's [`Mailbox`], what goes out the driver has ordered.
+//!
+//! This module and those below it are the only ones that name `libp2p`.
+
+mod dial;
+mod exchange;
+mod frame;
+mod gate;
+mod gossip;
+mod swarm;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use hashmesh_protocol::engine::{Input, Misdeed, Relay};
+use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::key::{PublicKey, SecretKey};
+use hashmesh_protocol::names::MemberId;
+use hashmesh_protocol::wire::{Heads, Request};
+use libp2p::identity::{Keypair, ed25519};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::mailbox::{Lane, Mailbox};
+use crate::store::DiskArchive;
+
+/// Orders to the swarm that wait. When it is full, gossip is dropped, which catch-up repairs.
+const ORDERS: usize = 1024;
+
+/// Questions to one peer that wait.
+const QUESTIONS: usize = 64;
+
+/// Why the network cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// An address that is none, or not of a kind that is dialled.
+    #[error("{0:?} is not an address that can be used here: {1} (example: /ip4/127.0.0.1/tcp/4600)")]
+    Address(String, &'static str),
+    /// An address to listen on that cannot be had.
+    #[error("cannot listen on {address}; is another node running there?")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What libp2p says.
+        #[source]
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A setting that libp2p refuses.
+    #[error("libp2p: {0}")]
+    Setting(String),
+}
+
+/// What the network needs to run.
+pub struct Setup {
+    /// The federation.
+    pub federation: Arc<Federation>,
+    /// This node's identity.
+    pub node: SecretKey,
+    /// Addresses.
+    pub config: Config,
+    /// Where everything goes.
+    pub mailbox: Arc<Mailbox<Input>>,
+    /// What peers are served from.
+    pub archive: Arc<DiskArchive>,
+    /// The newest heads, kept up to date by the driver.
+    pub heads: Arc<ArcSwap<Heads>>,
+}
+
+/// The driver's hand on the network.
+pub struct Net {
+    orders: mpsc::Sender<Order>,
+    shared: Arc<Shared>,
+}
+
+/// What the tasks of the network have in common.
+struct Shared {
+    federation: Arc<Federation>,
+    mailbox: Arc<Mailbox<Input>>,
+    archive: Arc<DiskArchive>,
+    heads: Arc<ArcSwap<Heads>>,
+    exchange: StreamProtocol,
+    orders: mpsc::Sender<Order>,
+    /// Where to put questions to a connected peer.
+    questions: RwLock<HashMap<PublicKey, mpsc::Sender<Request>>>,
+    /// Where this node can be reached, once it listens.
+    listening: RwLock<Vec<String>>,
+    counters: Counters,
+}
+
+/// What went wrong, counted.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Gossip messages that were dropped because too many came at once.
+    pub gossip_dropped: AtomicU64,
+    /// Orders and questions that were dropped because the network was behind.
+    pub orders_dropped: AtomicU64,
+    /// Connections refused because nobody's card has the key.
+    pub strangers_refused: AtomicU64,
+    /// Peers cut off for what no honest node does.
+    pub shunned: AtomicU64,
+}
+
+/// An order to the swarm.
+enum Order {
+    Gossip(Vec<u8>),
+    Judge { delivery: u64, relay: Relay },
+    Shun { peer: PeerId, why: String },
+}
+
+impl Net {
+    /// Starts listening and dialling. The tasks run until the runtime ends.
+    pub async fn start(setup: Setup) -> Result<Self, NetError> {
+        let (orders, orders_in) = mpsc::channel(ORDERS);
+        let network = setup.federation.charter().network().short();
+        let shared = Arc::new(Shared {
+            exchange: protocol(&format!("/hashmesh/{network}/exchange/{}", hashmesh_protocol::wire::PROTOCOL))?,
+            federation: setup.federation,
+            mailbox: setup.mailbox,
+            archive: setup.archive,
+            heads: setup.heads,
+            orders: orders.clone(),
+            questions: RwLock::default(),
+            listening: RwLock::default(),
+            counters: Counters::default(),
+        });
+        swarm::start(&shared, &setup.node, &setup.config, orders_in).await?;
+        Ok(Self { orders, shared })
+    }
+
+    /// Floods a message.
+    pub fn gossip(&self, message: Vec<u8>) {
+        self.order(Order::Gossip(message));
+    }
+
+    /// Says what is to become of a message.
+    pub fn judge(&self, delivery: u64, relay: Relay) {
+        self.order(Order::Judge { delivery, relay });
+    }
+
+    /// Disconnects a peer and keeps away from it for a while.
+    pub fn shun(&self, peer: PublicKey, misdeed: &Misdeed) {
+        self.shared.counters.shunned.fetch_add(1, Ordering::Relaxed);
+        if let Some(peer) = peer_id(&peer) {
+            self.order(Order::Shun { peer, why: chain(misdeed) });
+        }
+    }
+
+    /// Puts a question to a peer. What becomes of it comes back through the mailbox; if the peer is gone, nothing does.
+    pub fn ask(&self, peer: PublicKey, request: Request) {
+        let sent = self.shared.questions.read().get(&peer).map(|questions| questions.try_send(request));
+        if let Some(Err(mpsc::error::TrySendError::Full(request))) = sent {
+            self.shared.counters.orders_dropped.fetch_add(1, Ordering::Relaxed);
+            let failed = Input::Answered { peer, request, answer: None };
+            // A full mailbox drops this too; then the engine gives up on the question by itself.
+            drop(self.shared.mailbox.try_send(Lane::Urgent, failed));
+        }
+    }
+
+    /// Where this node can be reached.
+    pub fn listening(&self) -> Vec<String> {
+        self.shared.listening.read().clone()
+    }
+
+    /// What went wrong so far.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.try_send(order).is_err() {
+            self.shared.counters.orders_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The libp2p identity of a node key.
+fn peer_id(key: &PublicKey) -> Option<PeerId> {
+    let key = ed25519::PublicKey::try_from_bytes(key.as_bytes()).ok()?;
+    Some(libp2p::identity::PublicKey::from(key).to_peer_id())
+}
+
+fn keypair(secret: &SecretKey) -> Result<Keypair, NetError> {
+    Keypair::ed25519_from_bytes(secret.to_seed()).map_err(|error| NetError::Setting(error.to_string()))
+}
+
+fn protocol(name: &str) -> Result<StreamProtocol, NetError> {
+    StreamProtocol::try_from_owned(name.to_owned()).map_err(|error| NetError::Setting(error.to_string()))
+}
+
+/// The members' nodes by libp2p identity.
+fn nodes_by_id(federation: &Federation) -> HashMap<PeerId, (PublicKey, MemberId)> {
+    let nodes = federation.nodes().iter();
+    nodes.filter_map(|(key, member)| Some((peer_id(key)?, (*key, *member)))).collect()
+}
+
+/// An error with its causes, in one sentence.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// The text of a multiaddress, for status and logs.
+fn text(address: &Multiaddr) -> String {
+    address.to_string()
+}

@@ -1,0 +1,273 @@
+//! Questions and answers: one long-lived stream each way between two peers (SPEC 13.4).
+//!
+//! Each node opens a stream for its own questions and reads the answers on it, in order; on the stream that the other opened
+//! it answers. So no end ever writes without the other reading, and one round trip is paid once, not for every request.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, StreamExt as _};
+use hashmesh_protocol::bundle;
+use hashmesh_protocol::engine::Input;
+use hashmesh_protocol::entries::LateOpening;
+use hashmesh_protocol::key::PublicKey;
+use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::serve::{self, Archive as _};
+use hashmesh_protocol::wire::{Answer, Heads, Request, WireError};
+use libp2p::PeerId;
+use libp2p_stream::{Control, IncomingStreams};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+use super::{Order, Shared, chain, frame, peer_id};
+use crate::clock;
+use crate::mailbox::Lane;
+
+/// Streams that are being served at a time; each may be reading a megabyte from the disk.
+const SERVED: usize = 3;
+
+/// Streams that a peer may have open for its questions: one, and a new one while the old is dying.
+const STREAMS_A_PEER: usize = 2;
+
+/// An answer, or the next part of one, must come within this time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Before a stream that broke is opened again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks one peer, for as long as it is connected.
+pub(super) async fn ask(
+    shared: Arc<Shared>,
+    mut control: Control,
+    key: PublicKey,
+    mut questions: mpsc::Receiver<Request>,
+) {
+    let Some(peer) = peer_id(&key) else { return };
+    loop {
+        match control.open_stream(peer, shared.exchange.clone()).await {
+            Ok(stream) => {
+                let asked = Mutex::new(VecDeque::new());
+                let (reader, writer) = stream.split();
+                let ended = tokio::select! {
+                    ended = write_questions(&shared, writer, &mut questions, &asked) => ended,
+                    ended = read_answers(&shared, key, reader, &asked) => ended,
+                };
+                let unanswered = asked.into_inner();
+                for Asked { request, .. } in unanswered {
+                    let failed = Input::Answered { peer: key, request, answer: None };
+                    if shared.mailbox.send(Lane::Urgent, failed).await.is_err() {
+                        return;
+                    }
+                }
+                match ended {
+                    Ok(()) => return,
+                    Err(Broken::Io(error)) => tracing::debug!(%peer, %error, "the stream of questions broke"),
+                    Err(Broken::Nonsense(why)) => return shun(&shared, peer, why).await,
+                }
+            }
+            Err(error) => tracing::debug!(%peer, %error, "the stream of questions cannot be opened"),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// A question whose answer is awaited.
+struct Asked {
+    request: Request,
+    since: Instant,
+}
+
+/// Why a stream is no good any more.
+enum Broken {
+    Io(io::Error),
+    Nonsense(String),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        // A frame over the cap is the one thing that is an I/O error here and no accident.
+        if error.kind() == io::ErrorKind::InvalidData { Self::Nonsense(error.to_string()) } else { Self::Io(error) }
+    }
+}
+
+async fn shun(shared: &Shared, peer: PeerId, why: String) {
+    // The swarm is gone if this fails; then so is the peer.
+    drop(shared.orders.send(Order::Shun { peer, why }).await);
+}
+
+async fn write_questions(
+    shared: &Shared,
+    mut writer: impl AsyncWrite + Unpin,
+    questions: &mut mpsc::Receiver<Request>,
+    asked: &Mutex<VecDeque<Asked>>,
+) -> Result<(), Broken> {
+    while let Some(request) = questions.recv().await {
+        let bytes = request.encode(shared.federation.origins());
+        asked.lock().push_back(Asked { request, since: Instant::now() });
+        frame::write(&mut writer, &bytes).await?;
+    }
+    Ok(())
+}
+
+async fn read_answers(
+    shared: &Arc<Shared>,
+    key: PublicKey,
+    mut reader: impl AsyncRead + Unpin,
+    asked: &Mutex<VecDeque<Asked>>,
+) -> Result<(), Broken> {
+    let mut last_answer = Instant::now();
+    loop {
+        let bytes = {
+            // One read until the frame is whole: dropping it in the middle would lose the place in the stream.
+            let mut frame = pin!(frame::read(&mut reader));
+            loop {
+                match timeout(Duration::from_secs(1), &mut frame).await {
+                    Ok(read) => break read?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?,
+                    Err(_) => {
+                        let since = asked.lock().front().map(|asked| asked.since.max(last_answer));
+                        if since.is_some_and(|since| since.elapsed() > PATIENCE) {
+                            return Err(Broken::Io(io::ErrorKind::TimedOut.into()));
+                        }
+                    }
+                }
+            }
+        };
+        last_answer = Instant::now();
+        let Some(Asked { request, .. }) = asked.lock().pop_front() else {
+            return Err(Broken::Nonsense("answered without having been asked".to_owned()));
+        };
+        let reading = Arc::clone(shared);
+        // A megabyte of leaves takes milliseconds to read and hash: not here, where the sockets are served.
+        let answer = spawn_blocking(move || Answer::decode(&bytes, reading.federation.origins())).await;
+        let Ok(answer) = answer else { return Err(Broken::Nonsense("an answer that could not be read".to_owned())) };
+        deliver(shared, key, request, answer).await?;
+    }
+}
+
+async fn deliver(
+    shared: &Arc<Shared>,
+    key: PublicKey,
+    request: Request,
+    answer: Result<Answer, WireError>,
+) -> Result<(), Broken> {
+    let mut answer = match answer {
+        Ok(answer) => Some(answer),
+        Err(error) if error.is_from_the_future() => None,
+        Err(error) => return Err(Broken::Nonsense(chain(&error))),
+    };
+    if let (Request::Openings { log, indices }, Some(Answer::Openings(found))) = (&request, &mut answer) {
+        let found = std::mem::take(found);
+        if found.iter().any(|(index, _)| !indices.contains(index)) {
+            return Err(Broken::Nonsense("openings that were not asked for".to_owned()));
+        }
+        let (reading, log) = (Arc::clone(shared), *log);
+        let checked = spawn_blocking(move || check_openings(&reading, log, found)).await;
+        let Ok(Some(checked)) = checked else {
+            return Err(Broken::Nonsense("an opening that opens nothing".to_owned()));
+        };
+        send(shared, Lane::Urgent, Input::Opened(checked)).await?;
+    }
+    let lane = if matches!(answer, Some(Answer::Range(_))) { Lane::Bulk } else { Lane::Urgent };
+    send(shared, lane, Input::Answered { peer: key, request, answer }).await
+}
+
+async fn send(shared: &Shared, lane: Lane, input: Input) -> Result<(), Broken> {
+    shared.mailbox.send(lane, input).await.map_err(|_| Broken::Io(io::ErrorKind::BrokenPipe.into()))
+}
+
+/// Checks openings against the leaves in the store; `None` if one is wrong.
+fn check_openings(shared: &Shared, log: LogId, found: Vec<(u64, Vec<u8>)>) -> Option<Vec<LateOpening>> {
+    let mut checked = Vec::new();
+    for (index, opening) in found {
+        // A store that cannot be read is no fault of the peer's; the driver will find out.
+        let Ok(stored) = shared.archive.bundles(log, index, index + 1, usize::MAX) else { continue };
+        let Some(Ok(leaf)) = bundle::entries(&stored.leaves).next() else { continue };
+        checked.push(LateOpening::check(log, index, leaf, opening).ok()?);
+    }
+    Some(checked)
+}
+
+/// Takes streams that peers open, and answers on them.
+pub(super) async fn serve_all(shared: Arc<Shared>, mut incoming: IncomingStreams) {
+    let serving = Arc::new(Semaphore::new(SERVED));
+    let open: Arc<Mutex<std::collections::HashMap<PeerId, usize>>> = Arc::default();
+    let members = super::nodes_by_id(&shared.federation);
+    while let Some((peer, stream)) = incoming.next().await {
+        let Some((key, _)) = members.get(&peer) else { continue };
+        let count = {
+            let mut open = open.lock();
+            let count = open.entry(peer).or_default();
+            *count += 1;
+            *count
+        };
+        let (shared, serving, open, key) = (shared.clone(), serving.clone(), open.clone(), *key);
+        // Nothing is awaited here: a stream that finds nobody at the door is dropped.
+        tokio::spawn(async move {
+            if count <= STREAMS_A_PEER
+                && let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, key, stream).await
+            {
+                shun(&shared, peer, why).await;
+            }
+            *open.lock().entry(peer).or_default() -= 1;
+        });
+    }
+}
+
+async fn serve_one(
+    shared: &Arc<Shared>,
+    serving: &Arc<Semaphore>,
+    key: PublicKey,
+    stream: libp2p::Stream,
+) -> Result<(), Broken> {
+    let (mut reader, mut writer) = stream.split();
+    while let Some(bytes) = frame::read(&mut reader).await? {
+        let request = match Request::decode(&bytes, shared.federation.origins()) {
+            Ok(request) => request,
+            Err(error) if error.is_from_the_future() => {
+                frame::write(&mut writer, &Answer::NotHeld.encode(shared.federation.origins())).await?;
+                continue;
+            }
+            Err(error) => return Err(Broken::Nonsense(chain(&error))),
+        };
+        let answer = answer(shared, serving, key, request).await?;
+        timeout(PATIENCE, frame::write(&mut writer, &answer)).await.map_err(io::Error::from)??;
+    }
+    Ok(())
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    serving: &Arc<Semaphore>,
+    key: PublicKey,
+    request: Request,
+) -> Result<Vec<u8>, Broken> {
+    let origins = shared.federation.origins();
+    if let Request::Heads(heads) = request {
+        let ours = Heads { time: clock::now(), heads: shared.heads.load().heads.clone() };
+        send(shared, Lane::Urgent, Input::Told { from: key, heads }).await?;
+        return Ok(Answer::Heads(ours).encode(origins));
+    }
+    let Ok(_permit) = serving.acquire().await else { return Ok(Answer::Busy.encode(origins)) };
+    let reading = Arc::clone(shared);
+    let served = spawn_blocking(move || {
+        let origins = reading.federation.origins();
+        match request {
+            Request::Range { log, from, to } => serve::range(&*reading.archive, origins, log, from, to),
+            Request::Openings { log, indices } => serve::openings(&*reading.archive, origins, log, &indices),
+            Request::Heads(_) => Ok(Answer::NotHeld.encode(origins)),
+        }
+    });
+    match served.await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            tracing::error!(error = chain(&error), "what a peer asked for cannot be read from the store");
+            Ok(Answer::NotHeld.encode(origins))
+        }
+        Err(_) => Ok(Answer::NotHeld.encode(origins)),
+    }
+}

@@ -1,0 +1,91 @@
+//! Gossip: how it is set up, and how much of it is taken from whom.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hashmesh_protocol::wire::MAX_GOSSIP;
+use libp2p::PeerId;
+use libp2p::gossipsub::{
+    Behaviour, ConfigBuilder, IdentTopic, Message, MessageAuthenticity, MessageId, ValidationMode,
+    WhitelistSubscriptionFilter,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::NetError;
+
+/// Gossip with a fixed list of topics.
+pub(super) type Gossipsub = Behaviour<libp2p::gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
+
+/// Messages that a peer may send at once, and a second from then on. Each costs a signature check at worst (50 us), so this
+/// bounds what one peer can take of a core.
+const BURST: f64 = 2000.0;
+const RATE: f64 = 500.0;
+
+/// The topic of statements.
+pub(super) fn topic(network: &str) -> IdentTopic {
+    IdentTopic::new(format!("hashmesh/{network}/{}/statements", hashmesh_protocol::wire::PROTOCOL))
+}
+
+/// Sets gossip up for a federation of so many members.
+///
+/// Messages are anonymous: what they carry is signed by its author, and a second signature would cost more than everything
+/// else. They are passed on only after validation, which must come while the message is still in the cache: 12 heartbeats.
+pub(super) fn gossipsub(network: &str, members: usize) -> Result<Gossipsub, NetError> {
+    let mut config = ConfigBuilder::default();
+    config
+        .protocol_id_prefix(format!("/hashmesh/{network}/gossip"))
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(message_id)
+        .max_transmit_size(MAX_GOSSIP + 1024)
+        .history_length(12)
+        .history_gossip(4)
+        .duplicate_cache_time(Duration::from_secs(600))
+        .heartbeat_interval(Duration::from_secs(1))
+        // Five seconds by default, in which a node that has just connected loses everything.
+        .heartbeat_initial_delay(Duration::from_millis(300))
+        .connection_handler_queue_len(256)
+        .flood_publish(true);
+    // The defaults leave tiny federations permanently short of peers.
+    if members < 7 {
+        config.mesh_n(4).mesh_n_low(2).mesh_n_high(8).mesh_outbound_min(1);
+    }
+    let config = config.build().map_err(|error| NetError::Setting(error.to_string()))?;
+    let topics = WhitelistSubscriptionFilter([topic(network).hash()].into());
+    let gossip = Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, topics);
+    let mut gossip = gossip.map_err(|error| NetError::Setting(error.to_owned()))?;
+    gossip.subscribe(&topic(network)).map_err(|error| NetError::Setting(error.to_string()))?;
+    Ok(gossip)
+}
+
+/// The content decides, so that nobody can shadow a message of somebody else by its number.
+fn message_id(message: &Message) -> MessageId {
+    let mut hasher = Sha256::new_with_prefix(message.topic.as_str().as_bytes());
+    hasher.update([0]);
+    hasher.update(&message.data);
+    MessageId::new(&hasher.finalize()[..20])
+}
+
+/// How much each peer may still send: gossipsub itself takes any number.
+#[derive(Default)]
+pub(super) struct Buckets(HashMap<PeerId, (f64, Instant)>);
+
+impl Buckets {
+    /// Takes a message of a peer into account; `false` if there are too many.
+    pub(super) fn take(&mut self, peer: PeerId) -> bool {
+        let now = Instant::now();
+        let (left, since) = self.0.entry(peer).or_insert((BURST, now));
+        *left = (*left + now.duration_since(*since).as_secs_f64() * RATE).min(BURST);
+        *since = now;
+        let enough = *left >= 1.0;
+        if enough {
+            *left -= 1.0;
+        }
+        enough
+    }
+
+    /// Forgets a peer that is gone.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.0.remove(peer);
+    }
+}

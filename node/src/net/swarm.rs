@@ -1,0 +1,356 @@
+//! The swarm and the task that owns it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use hashmesh_protocol::engine::{Input, Relay};
+use hashmesh_protocol::key::{PublicKey, SecretKey};
+use hashmesh_protocol::names::MemberId;
+use hashmesh_protocol::wire::Gossip;
+use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
+use libp2p::{PeerId, Swarm, SwarmBuilder, connection_limits, noise, ping, tcp, yamux};
+use libp2p_stream as stream;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::dial::{self, Dialler};
+use super::gate::{Gate, Guarded, GuestList};
+use super::gossip::{Buckets, Gossipsub, gossipsub, topic};
+use super::{NetError, Order, QUESTIONS, Shared, chain, exchange, keypair, nodes_by_id, text};
+use crate::config::Config;
+use crate::mailbox::Lane;
+
+/// Connections that are being set up at a time, from outside and to outside.
+const PENDING_IN: u32 = 64;
+const PENDING_OUT: u32 = 32;
+
+/// Gossip messages that wait to be read.
+const UNREAD: usize = 512;
+
+/// Gossip messages whose verdict is awaited. Beyond, the oldest are forgotten, and so not passed on.
+const UNJUDGED: usize = 4096;
+
+/// How often the dialler is asked who is due.
+const DIAL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Pings that may fail in a row; libp2p itself no longer closes a connection over them.
+const PINGS: u32 = 2;
+
+/// The parts of the swarm. The gate is first: they are asked in order, and a stranger must not reach the others.
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    gate: Gate,
+    limits: connection_limits::Behaviour,
+    gossip: Gossipsub,
+    ping: ping::Behaviour,
+    stream: stream::Behaviour,
+}
+
+/// Builds the swarm, listens, and starts the tasks.
+pub(super) async fn start(
+    shared: &Arc<Shared>,
+    node: &SecretKey,
+    config: &Config,
+    orders: mpsc::Receiver<Order>,
+) -> Result<(), NetError> {
+    let members = nodes_by_id(&shared.federation);
+    let list = GuestList::new(members.keys().copied());
+    let mut swarm = build(shared, node, &list, members.len())?;
+    for text in &config.listen {
+        let address = dial::parse(text)?;
+        let refused =
+            |error: Box<dyn std::error::Error + Send + Sync>| NetError::Listen { address: text.clone(), error };
+        swarm.listen_on(address).map_err(|error| refused(Box::new(error)))?;
+        // Whether the port can be had is known only once the listener has been polled.
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { address, .. } => {
+                    shared.listening.write().push(super::text(&address));
+                    break;
+                }
+                SwarmEvent::ListenerClosed { reason: Err(error), .. } => return Err(refused(Box::new(error))),
+                SwarmEvent::ListenerError { error, .. } => return Err(refused(Box::new(error))),
+                _ => {}
+            }
+        }
+    }
+    let dialler = Dialler::new(*swarm.local_peer_id(), targets(&members, config)?);
+    let mut control = swarm.behaviour().stream.new_control();
+    let incoming = control.accept(shared.exchange.clone()).map_err(|error| NetError::Setting(error.to_string()))?;
+    tokio::spawn(exchange::serve_all(Arc::clone(shared), incoming));
+    let (unread, messages) = mpsc::channel(UNREAD);
+    read_gossip(Arc::clone(shared), messages);
+    let task = Task {
+        shared: Arc::clone(shared),
+        members,
+        list,
+        dialler,
+        control,
+        unread,
+        buckets: Buckets::default(),
+        unjudged: Unjudged::default(),
+        asking: HashMap::new(),
+        failed_pings: HashMap::new(),
+    };
+    tokio::spawn(task.run(swarm, orders));
+    Ok(())
+}
+
+fn build(shared: &Shared, node: &SecretKey, list: &GuestList, nodes: usize) -> Result<Swarm<Behaviour>, NetError> {
+    let network = shared.federation.charter().network().short();
+    let total = u32::try_from(nodes).unwrap_or(u32::MAX).saturating_add(16);
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_IN))
+        .with_max_pending_outgoing(Some(PENDING_OUT))
+        .with_max_established_per_peer(Some(2))
+        .with_max_established(Some(total));
+    let behaviour = Behaviour {
+        gate: Gate::new(list.clone()),
+        limits: connection_limits::Behaviour::new(limits),
+        gossip: gossipsub(&network, shared.federation.size())?,
+        ping: ping::Behaviour::new(
+            ping::Config::new().with_interval(Duration::from_secs(10)).with_timeout(Duration::from_secs(5)),
+        ),
+        stream: stream::Behaviour::new(),
+    };
+    let setting = |error: &dyn std::fmt::Display| NetError::Setting(error.to_string());
+    let secure = |keypair: &libp2p::identity::Keypair| {
+        noise::Config::new(keypair).map(|upgrade| Guarded { upgrade, list: list.clone() })
+    };
+    let swarm = SwarmBuilder::with_existing_identity(keypair(node)?)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), secure, yamux::Config::default)
+        .map_err(|error| setting(&error))?
+        .with_behaviour(|_| behaviour)
+        .map_err(|error| setting(&error))?
+        // Connections are kept for as long as both are members; the default is ten seconds without a stream.
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(24 * 60 * 60)))
+        .build();
+    Ok(swarm)
+}
+
+/// The addresses of the members' nodes: every node key of a member is tried at every address of that member.
+fn targets(
+    members: &HashMap<PeerId, (PublicKey, MemberId)>,
+    config: &Config,
+) -> Result<HashMap<PeerId, Vec<libp2p::Multiaddr>>, NetError> {
+    let mut targets = HashMap::new();
+    for (peer, (_, member)) in members {
+        let Some(addresses) = config.peers.get(member).filter(|_| *member != config.member) else { continue };
+        targets.insert(*peer, addresses.iter().map(|text| dial::parse(text)).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(targets)
+}
+
+/// Reads gossip on a thread of its own, so that a flood of it costs the swarm nothing.
+fn read_gossip(shared: Arc<Shared>, mut messages: mpsc::Receiver<(u64, PublicKey, PeerId, Vec<u8>)>) {
+    let read = move || {
+        while let Some((delivery, from, peer, bytes)) = messages.blocking_recv() {
+            let input = match Gossip::decode(&bytes, shared.federation.origins()) {
+                Ok(message) => Some(Input::Gossiped { delivery, from, message }),
+                Err(error) => {
+                    let relay = if error.is_from_the_future() { Relay::Ignore } else { Relay::Reject };
+                    if relay == Relay::Reject {
+                        drop(shared.orders.blocking_send(Order::Shun { peer, why: chain(&error) }));
+                    }
+                    drop(shared.orders.blocking_send(Order::Judge { delivery, relay }));
+                    None
+                }
+            };
+            if let Some(input) = input
+                && shared.mailbox.try_send(Lane::Urgent, input).is_err()
+            {
+                shared.counters.gossip_dropped.fetch_add(1, Ordering::Relaxed);
+                drop(shared.orders.blocking_send(Order::Judge { delivery, relay: Relay::Ignore }));
+            }
+        }
+    };
+    thread::Builder::new().name("gossip".to_owned()).spawn(read).expect("the system can start a thread");
+}
+
+/// Messages whose verdict is awaited.
+#[derive(Default)]
+struct Unjudged {
+    next: u64,
+    waiting: VecDeque<(u64, MessageId, PeerId)>,
+}
+
+impl Unjudged {
+    fn insert(&mut self, id: MessageId, source: PeerId) -> u64 {
+        self.next += 1;
+        if self.waiting.len() == UNJUDGED {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((self.next, id, source));
+        self.next
+    }
+
+    fn remove(&mut self, delivery: u64) -> Option<(MessageId, PeerId)> {
+        let at = self.waiting.binary_search_by_key(&delivery, |(number, ..)| *number).ok()?;
+        self.waiting.remove(at).map(|(_, id, source)| (id, source))
+    }
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    members: HashMap<PeerId, (PublicKey, MemberId)>,
+    list: GuestList,
+    dialler: Dialler,
+    control: stream::Control,
+    unread: mpsc::Sender<(u64, PublicKey, PeerId, Vec<u8>)>,
+    buckets: Buckets,
+    unjudged: Unjudged,
+    /// The tasks that ask connected peers.
+    asking: HashMap<PeerId, AbortHandle>,
+    failed_pings: HashMap<ConnectionId, u32>,
+}
+
+impl Task {
+    async fn run(mut self, mut swarm: Swarm<Behaviour>, mut orders: mpsc::Receiver<Order>) {
+        let (resolved, mut to_dial) = mpsc::channel(64);
+        let mut ticks = interval(DIAL_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(&mut swarm, order),
+                    None => return,
+                },
+                event = swarm.select_next_some() => self.happened(&mut swarm, event),
+                Some((peer, addresses)) = to_dial.recv() => {
+                    let options = DialOpts::peer_id(peer).addresses(addresses);
+                    let options = options.condition(PeerCondition::DisconnectedAndNotDialing).build();
+                    if let Err(error) = swarm.dial(options) {
+                        tracing::debug!(%peer, %error, "not dialled");
+                    }
+                }
+                _ = ticks.tick() => {
+                    let counters = &self.shared.counters;
+                    counters.strangers_refused.store(self.list.refused(), Ordering::Relaxed);
+                    for (peer, addresses) in self.dialler.due(|peer| swarm.is_connected(peer)) {
+                        let resolved = resolved.clone();
+                        tokio::spawn(async move {
+                            let mut found = Vec::new();
+                            for address in addresses {
+                                found.extend(dial::resolve(address).await);
+                            }
+                            drop(resolved.send((peer, found)).await);
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, swarm: &mut Swarm<Behaviour>, order: Order) {
+        match order {
+            Order::Gossip(message) => {
+                let topic = topic(&self.shared.federation.charter().network().short());
+                match swarm.behaviour_mut().gossip.publish(topic, message) {
+                    Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
+                    Err(error) => tracing::warn!(%error, "gossip was not sent; peers will fetch it"),
+                }
+            }
+            Order::Judge { delivery, relay } => {
+                let acceptance = match relay {
+                    Relay::Accept => MessageAcceptance::Accept,
+                    Relay::Ignore => MessageAcceptance::Ignore,
+                    Relay::Reject => MessageAcceptance::Reject,
+                };
+                if let Some((id, source)) = self.unjudged.remove(delivery) {
+                    swarm.behaviour_mut().gossip.report_message_validation_result(&id, &source, acceptance);
+                }
+            }
+            Order::Shun { peer, why } => {
+                let member = self.members.get(&peer).map(|(_, member)| member.to_string());
+                tracing::warn!(%peer, member, why, "peer shunned for ten minutes");
+                self.list.shun(peer);
+                if swarm.disconnect_peer_id(peer).is_err() {
+                    tracing::debug!(%peer, "not connected any more, which is as good");
+                }
+            }
+        }
+    }
+
+    fn happened(&mut self, swarm: &mut Swarm<Behaviour>, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, endpoint, .. } => {
+                if num_established.get() == 1 {
+                    self.up(peer_id, &text(endpoint.get_remote_address()));
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.failed_pings.remove(&connection_id);
+                if num_established == 0 {
+                    self.down(peer_id);
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            })) => self.gossiped(swarm, propagation_source, message_id, message.data),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result })) => {
+                let failed = self.failed_pings.entry(connection).or_default();
+                *failed = if result.is_err() { *failed + 1 } else { 0 };
+                if *failed >= PINGS {
+                    tracing::info!(%peer, "no answer to pings; connection closed");
+                    swarm.close_connection(connection);
+                }
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.shared.listening.write().push(text(&address)),
+            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
+                tracing::debug!(?peer_id, %error, "no connection");
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => tracing::debug!(%error, "connection refused"),
+            _ => {}
+        }
+    }
+
+    fn gossiped(&mut self, swarm: &mut Swarm<Behaviour>, source: PeerId, id: MessageId, data: Vec<u8>) {
+        let Some((key, _)) = self.members.get(&source) else { return };
+        if self.buckets.take(source) {
+            let delivery = self.unjudged.insert(id.clone(), source);
+            if self.unread.try_send((delivery, *key, source, data)).is_ok() {
+                return;
+            }
+            self.unjudged.remove(delivery);
+        }
+        self.shared.counters.gossip_dropped.fetch_add(1, Ordering::Relaxed);
+        let gossip = &mut swarm.behaviour_mut().gossip;
+        gossip.report_message_validation_result(&id, &source, MessageAcceptance::Ignore);
+    }
+
+    fn up(&mut self, peer: PeerId, address: &str) {
+        let Some(&(key, member)) = self.members.get(&peer) else { return };
+        tracing::info!(%member, address, "connected");
+        self.dialler.connected(&peer);
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        self.shared.questions.write().insert(key, questions);
+        let asking = tokio::spawn(exchange::ask(self.shared.clone(), self.control.clone(), key, asked));
+        if let Some(old) = self.asking.insert(peer, asking.abort_handle()) {
+            old.abort();
+        }
+        self.shared.mailbox.post(Input::PeerUp(key));
+    }
+
+    fn down(&mut self, peer: PeerId) {
+        let Some(&(key, member)) = self.members.get(&peer) else { return };
+        tracing::info!(%member, "disconnected");
+        self.dialler.gone(&peer);
+        self.buckets.forget(&peer);
+        self.shared.questions.write().remove(&key);
+        if let Some(asking) = self.asking.remove(&peer) {
+            asking.abort();
+        }
+        self.shared.mailbox.post(Input::PeerDown(key));
+    }
+}
