@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::Curator;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
 use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::wire::Heads;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -29,8 +30,8 @@ use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often readers are given a new status while the driver is busy.
-const SHARED: Duration = Duration::from_millis(100);
+/// How old the status that readers see may be.
+const SHARED: Duration = Duration::from_millis(10);
 
 /// How often the heads file is written.
 const HEADS: Duration = Duration::from_secs(60);
@@ -57,6 +58,11 @@ impl Callers {
         self.waiting.lock().1.remove(&number).is_some()
     }
 
+    /// Nobody will be told any more.
+    fn dismiss(&self) {
+        self.waiting.lock().1.clear();
+    }
+
     fn tell(&self, number: u64, outcome: Outcome) {
         if let Some(caller) = self.waiting.lock().1.remove(&number) {
             // A caller that has gone away in this moment need not be told.
@@ -67,12 +73,14 @@ impl Callers {
 
 /// What readers see of the engine.
 pub struct Shared {
-    /// Its status, a tenth of a second old at most.
+    /// Its status, 20 ms old at most while the driver is not in the middle of a commit.
     pub status: ArcSwap<Status>,
     /// The newest heads, for peers that ask.
     pub heads: Arc<ArcSwap<Heads>>,
     /// The last alarms, newest last.
-    pub alarms: Mutex<VecDeque<(hashmesh_protocol::time::Timestamp, Alarm)>>,
+    pub alarms: Mutex<VecDeque<(Timestamp, Alarm)>>,
+    /// Why nothing is published or received any more, if so.
+    pub stopped: ArcSwapOption<String>,
 }
 
 /// Alarms that are kept for the status.
@@ -93,7 +101,7 @@ pub struct Driver {
     /// The second witness of how long the logs are.
     pub heads: HeadsFile,
     /// The network.
-    pub net: Net,
+    pub net: Arc<Net>,
     /// The way in.
     pub mailbox: Arc<Mailbox<Input>>,
     /// Who waits for what.
@@ -102,7 +110,8 @@ pub struct Driver {
     pub shared: Arc<Shared>,
 }
 
-/// Why the driver ended before it was told to. The process must end too: what the engine believes is ahead of the disk.
+/// Why the driver ended before it was told to. Nothing may be decided any more: what the engine believes is ahead of the
+/// disk, and only a restart brings them together. Queries, which see only what was committed, are answered on.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
     /// Nothing can be made durable.
@@ -120,19 +129,31 @@ impl Driver {
         thread.spawn(move || self.run()).expect("the system can start a thread")
     }
 
-    fn run(mut self) -> Result<(), DriverError> {
+    fn run(self) -> Result<(), DriverError> {
+        let (mailbox, callers) = (self.mailbox.clone(), self.callers.clone());
+        let ended = self.work();
+        mailbox.close();
+        callers.dismiss();
+        ended
+    }
+
+    fn work(mut self) -> Result<(), DriverError> {
         let mut ticked: Option<Instant> = None;
-        let mut shared: Option<Instant> = None;
+        let mut shared = Instant::now();
         let mut heads_written = Instant::now();
-        while let Some(inputs) = self.mailbox.receive(TICK) {
-            let idle = inputs.is_empty();
+        // Whether readers have not seen yet what was done last.
+        let mut unseen = true;
+        while let Some(inputs) = self.mailbox.receive(if unseen { SHARED } else { TICK }) {
+            unseen |= !inputs.is_empty();
             self.handle(inputs)?;
             if ticked.is_none_or(|at| at.elapsed() >= TICK) {
                 ticked = Some(Instant::now());
+                unseen = true;
                 self.handle(vec![Input::Tick])?;
             }
-            if idle || shared.is_none_or(|at| at.elapsed() >= SHARED) {
-                shared = Some(Instant::now());
+            if unseen && shared.elapsed() >= SHARED {
+                shared = Instant::now();
+                unseen = false;
                 self.share();
             }
             if heads_written.elapsed() >= HEADS {

@@ -1,9 +1,13 @@
 //! A node of a hashmesh federation.
 
 pub mod api;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod decisions;
+pub mod documents;
 pub mod driver;
 pub mod folder;
 pub mod images;

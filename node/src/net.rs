@@ -181,6 +181,11 @@ impl Net {
     }
 }
 
+/// Whether this is an address that a node can listen on or be found at.
+pub fn check_address(text: &str) -> Result<(), NetError> {
+    dial::parse(text).map(|_| ())
+}
+
 /// The libp2p identity of a node key.
 fn peer_id(key: &PublicKey) -> Option<PeerId> {
     let key = ed25519::PublicKey::try_from_bytes(key.as_bytes()).ok()?;

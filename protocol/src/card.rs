@@ -197,16 +197,18 @@ impl CardBody {
         let mut keys: Vec<_> = self.keys().map(|(_, key)| key).collect();
         keys.sort();
         rule(keys.is_sorted_by(|a, b| a < b), "a key may have one role only")?;
-        match &self.application {
-            Some(Application { name, .. }) => {
-                let printable = !name.trim().is_empty() && !name.chars().any(char::is_control);
-                rule(
-                    printable && name.len() <= MAX_NAME,
-                    "a member's name has 1 to 128 bytes, without control characters",
-                )
-            }
-            None => Ok(()),
+        self.application.as_ref().map_or(Ok(()), Application::check)
+    }
+}
+
+impl Application {
+    /// Checks the name.
+    pub fn check(&self) -> Result<(), CardError> {
+        let printable = !self.name.trim().is_empty() && !self.name.chars().any(char::is_control);
+        if printable && self.name.len() <= MAX_NAME {
+            return Ok(());
         }
+        Err(CardError::Rule("a member's name has 1 to 128 bytes, without control characters"))
     }
 }
 

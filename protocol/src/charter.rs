@@ -10,7 +10,7 @@ mod parameters;
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 pub use genesis::{Genesis, GenesisError, found};
-pub use parameters::Parameters;
+pub use parameters::{ParameterError, Parameters};
 
 use crate::card::MAX_NAME;
 use crate::codec::{self, CodecError};

@@ -272,6 +272,9 @@ pub struct StatusAnswer {
     /// Why nothing is signed now, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<String>,
+    /// Why nothing is published or received any more, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// Statements that wait to be signed.
     pub queued: usize,
     /// Whether too few members were heard lately.

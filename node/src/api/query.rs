@@ -190,10 +190,16 @@ pub(super) async fn health() -> Response {
     Encoding::Json.answer(&HealthAnswer { status: "ok".to_owned() })
 }
 
-/// Whether queries are answered from everything that is stored.
-#[utoipa::path(get, path = "/v1/ready", responses((status = 200, body = HealthAnswer)))]
-pub(super) async fn ready() -> Response {
-    Encoding::Json.answer(&HealthAnswer { status: "ok".to_owned() })
+/// Whether queries are answered from all that is known, and new statements are taken up.
+#[utoipa::path(get, path = "/v1/ready", responses(
+    (status = 200, body = HealthAnswer),
+    (status = 503, description = "queries are answered, but nothing new is taken up; the answer says why"),
+))]
+pub(super) async fn ready(State(view): State<Arc<View>>) -> Result<Response, Problem> {
+    match view.shared.stopped.load_full() {
+        None => Ok(Encoding::Json.answer(&HealthAnswer { status: "ok".to_owned() })),
+        Some(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+    }
 }
 
 /// Text for Prometheus.

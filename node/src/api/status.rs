@@ -34,6 +34,7 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
         federation: federation(charter),
         listening: (view.net.listening)(),
         silent: status.silence.map(|silence| silence.to_string()),
+        stopped: view.shared.stopped.load_full().map(|why| why.to_string()),
         queued: status.queued,
         isolated: status.isolated,
         clock_ahead: status.clock_ahead,

@@ -68,6 +68,39 @@ impl Parameters {
         }
     }
 
+    /// All of them by name, in the order of the document.
+    pub fn entries(&self) -> Vec<(&'static str, u64)> {
+        let mut copy = self.clone();
+        copy.fields().into_iter().map(|(name, field)| (name, field.get())).collect()
+    }
+
+    /// Sets one by its name.
+    pub fn set(&mut self, name: &str, value: u64) -> Result<(), ParameterError> {
+        let field = self.fields().into_iter().find(|(known, _)| *known == name);
+        let (_, mut field) = field.ok_or_else(|| ParameterError::Unknown(name.to_owned()))?;
+        field.set(value).ok_or_else(|| ParameterError::TooLarge(name.to_owned()))
+    }
+
+    fn fields(&mut self) -> [(&'static str, Field<'_>); 15] {
+        [
+            ("min_protocol", Field::Short(&mut self.min_protocol)),
+            ("batch_leaves", Field::Short(&mut self.batch_leaves)),
+            ("gossip_bytes", Field::Short(&mut self.gossip_bytes)),
+            ("statements_per_day", Field::Long(&mut self.statements_per_day)),
+            ("live_statements", Field::Long(&mut self.live_statements)),
+            ("heads_interval", Field::Long(&mut self.heads_interval)),
+            ("isolation", Field::Long(&mut self.isolation)),
+            ("clock_tolerance", Field::Long(&mut self.clock_tolerance)),
+            ("recosign", Field::Long(&mut self.recosign)),
+            ("observe_interval", Field::Long(&mut self.observe_interval)),
+            ("state_interval", Field::Long(&mut self.state_interval)),
+            ("erase_hold", Field::Long(&mut self.erase_hold)),
+            ("cool_down", Field::Long(&mut self.cool_down)),
+            ("cool_down_expulsion", Field::Long(&mut self.cool_down_expulsion)),
+            ("relock", Field::Long(&mut self.relock)),
+        ]
+    }
+
     /// The bounds inside which the software works (SPEC 10.6); the sentence that is broken, if one is.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let bounds = [
@@ -81,5 +114,39 @@ impl Parameters {
             (self.recosign >= MINUTE, "recosign must be at least 1 min"),
         ];
         bounds.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
+    }
+}
+
+/// A parameter that cannot be set.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ParameterError {
+    /// There is none of this name.
+    #[error("there is no limit called {0:?}; hashmesh charter show lists them")]
+    Unknown(String),
+    /// It does not fit.
+    #[error("{0} cannot be that large")]
+    TooLarge(String),
+}
+
+/// One parameter.
+enum Field<'a> {
+    Short(&'a mut u32),
+    Long(&'a mut u64),
+}
+
+impl Field<'_> {
+    fn get(&self) -> u64 {
+        match self {
+            Self::Short(value) => u64::from(**value),
+            Self::Long(value) => **value,
+        }
+    }
+
+    fn set(&mut self, to: u64) -> Option<()> {
+        match self {
+            Self::Short(value) => **value = u32::try_from(to).ok()?,
+            Self::Long(value) => **value = to,
+        }
+        Some(())
     }
 }

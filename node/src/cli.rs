@@ -1,0 +1,168 @@
+//! The command line: what operators and founders type.
+//!
+//! Commands that speak to a running node go through its sockets like any other client; the others work on files. Results go to
+//! standard output, everything else to standard error.
+
+mod ask;
+mod founding;
+mod import;
+mod node;
+mod publish;
+mod show;
+mod table;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+use crate::client::ClientError;
+use crate::folder::Folder;
+
+/// A node of a federation that shares hashes of known abusive content, with no operator.
+#[derive(Debug, Parser)]
+#[command(name = "hashmesh", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The node's data folder.
+    #[arg(long, global = true, env = "HASHMESH_DATA", default_value = "hashmesh-data", value_name = "DIR")]
+    data: PathBuf,
+    /// Print results as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 not done, with the reason on standard error; 2 wrong usage; 3 no node answers; 4 done in part: some
+items were refused.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make keys, a card and a data folder for a new node.
+    Init(founding::Init),
+    /// Look at cards.
+    #[command(subcommand)]
+    Card(founding::CardCommand),
+    /// Found a federation: build, sign and look at its charter.
+    #[command(subcommand)]
+    Charter(founding::CharterCommand),
+    /// Join a federation: verify its charter, cards and signatures, and keep them.
+    Join(founding::Join),
+    /// Run the node, until it is interrupted.
+    Run(node::Run),
+    /// Where other members' nodes are.
+    #[command(subcommand)]
+    Peers(node::PeersCommand),
+    /// The file that remembers what was signed.
+    #[command(subcommand)]
+    Signer(node::SignerCommand),
+    /// Order the running node to sign although too few members can be heard.
+    SignAlone(node::SignAlone),
+    /// Put hashes on the list.
+    Add(publish::Add),
+    /// Say that a hash should not be acted on, whoever added it.
+    Dispute(publish::Dispute),
+    /// Withdraw what this member said.
+    Revoke(publish::Revoke),
+    /// Put a whole list of hashes on the list.
+    Import(import::Import),
+    /// Ask what is known about hashes or pictures.
+    Match(ask::Match),
+    /// Hash files.
+    Hash(ask::Hash),
+    /// Show the running node's state.
+    Status,
+    /// Show what a member has said.
+    Log(show::Log),
+}
+
+/// What commands have in common.
+struct Context {
+    folder: Folder,
+    json: bool,
+}
+
+impl Context {
+    /// Prints a result: as JSON if that is wanted, else as given.
+    fn print<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string_pretty(value)? + "\n" } else { text() };
+        write_out(&text)
+    }
+}
+
+/// Writes to standard output. Whoever reads it may stop reading, as `head` does.
+fn write_out(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
+    }
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Done {
+    /// Everything.
+    Whole,
+    /// Some items were refused.
+    Part,
+    /// A code of its own.
+    Code(u8),
+}
+
+/// Runs a command line (the first argument is the program's name) and says how the process ends.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(arguments);
+    let context = Context { folder: Folder::new(cli.data), json: cli.json };
+    match dispatch(&context, cli.command) {
+        Ok(Done::Whole) => ExitCode::SUCCESS,
+        Ok(Done::Part) => ExitCode::from(4),
+        Ok(Done::Code(code)) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("hashmesh: {}", sentence(&error));
+            let unreachable = matches!(error.downcast_ref(), Some(ClientError::Unreachable { .. }));
+            ExitCode::from(if unreachable { 3 } else { 1 })
+        }
+    }
+}
+
+/// An error with its causes in one sentence, without those that only repeat the one above.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text
+}
+
+fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
+    match command {
+        Command::Init(init) => init.run(context),
+        Command::Card(card) => card.run(context),
+        Command::Charter(charter) => charter.run(context),
+        Command::Join(join) => join.run(context),
+        Command::Run(run) => run.run(context),
+        Command::Peers(peers) => peers.run(context),
+        Command::Signer(signer) => signer.run(context),
+        Command::SignAlone(sign) => block_on(sign.run(context)),
+        Command::Add(add) => block_on(add.run(context)),
+        Command::Dispute(dispute) => block_on(dispute.run(context)),
+        Command::Revoke(revoke) => block_on(revoke.run(context)),
+        Command::Import(import) => block_on(import.run(context)),
+        Command::Match(ask) => block_on(ask.run(context)),
+        Command::Hash(hash) => hash.run(context),
+        Command::Status => block_on(show::status(context)),
+        Command::Log(log) => block_on(log.run(context)),
+    }
+}
+
+/// Runs a command that speaks to the node. One thread is enough for one client.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

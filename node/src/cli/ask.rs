@@ -1,0 +1,182 @@
+//! Asking: match, hash.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use hashmesh_protocol::content_hash::{ContentHash, HashKind};
+use hashmesh_protocol::policy::{Decision, MAX_DISTANCE};
+use serde_json::json;
+
+use super::table::table;
+use super::{Context, Done};
+use crate::api::form::{Claim, MatchAnswer, MatchRequest, MatchResult};
+use crate::client::Client;
+use crate::images::hash_file;
+use crate::import::read;
+
+/// Hashes in one request.
+const AT_ONCE: usize = 10_000;
+
+/// Ask what is known about hashes or pictures.
+#[derive(Args, Debug)]
+pub(super) struct Match {
+    /// As in pdq:f8f8… or sha256:e3b0…
+    #[arg(required_unless_present_any = ["image", "file"], value_name = "KIND:HEX")]
+    hashes: Vec<ContentHash>,
+    /// Hash these files and ask about all their hashes.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// Ask about every hash of this list, in any form that import reads.
+    #[arg(long, value_name = "LIST")]
+    file: Option<PathBuf>,
+    /// The kind of values in the list that do not say theirs.
+    #[arg(long)]
+    kind: Option<HashKind>,
+    /// How many bits of a PDQ hash may differ.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_DISTANCE)))]
+    max_distance: Option<u32>,
+    /// End with 10 if anything is to be reviewed, with 20 if anything is to be blocked.
+    #[arg(long)]
+    exit_code: bool,
+}
+
+impl Match {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let mut asked: Vec<(ContentHash, String)> = self.hashes.iter().map(|hash| (*hash, String::new())).collect();
+        for file in &self.image {
+            let found = hash_file(file)?;
+            if let Err(why) = &found.pdq {
+                eprintln!("hashmesh: {}: no PDQ hash: {why}", file.display());
+            }
+            asked.extend(found.all().map(|(hash, _)| (hash, file.display().to_string())));
+        }
+        let mut bad = 0;
+        if let Some(path) = &self.file {
+            let list = BufReader::new(File::open(path).with_context(|| path.display().to_string())?);
+            read(list, self.kind, |(number, row)| {
+                match row {
+                    Ok(row) => asked.push((row.hash, format!("line {number}"))),
+                    Err(error) => {
+                        bad += 1;
+                        eprintln!("line {number}: {error}");
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        let mut client = Client::query(&context.folder).await?;
+        let mut results = Vec::new();
+        let mut basis = None;
+        for piece in asked.chunks(AT_ONCE) {
+            let hashes = piece.iter().map(|(hash, _)| hash.to_string()).collect();
+            let request = MatchRequest { hashes, max_distance: self.max_distance, explain: true };
+            let answer: MatchAnswer = client.post("/v1/match", &request).await?;
+            results.extend(answer.results);
+            basis = Some(answer.basis);
+        }
+        let worst = results.iter().map(|result| result.decision).max().unwrap_or_default();
+        context.print(&json!({ "results": results, "basis": basis }), || {
+            let sources = asked.iter().map(|(_, source)| source.as_str());
+            let mut text = show(results.iter().zip(sources));
+            if basis.is_some_and(|basis| basis.isolated) {
+                text.push_str("This node has not heard from most members lately: newer statements may be missing.\n");
+            }
+            text
+        })?;
+        match worst {
+            Decision::Block if self.exit_code => Ok(Done::Code(20)),
+            Decision::Review if self.exit_code => Ok(Done::Code(10)),
+            _ if bad > 0 => Ok(Done::Part),
+            _ => Ok(Done::Whole),
+        }
+    }
+}
+
+fn word(decision: Decision) -> &'static str {
+    match decision {
+        Decision::None => "none",
+        Decision::Review => "review",
+        Decision::Block => "block",
+    }
+}
+
+fn show<'a>(results: impl Iterator<Item = (&'a MatchResult, &'a str)>) -> String {
+    let mut rows = Vec::new();
+    for (result, source) in results {
+        let found = result.matches.as_deref().unwrap_or_default();
+        if found.is_empty() {
+            rows.push(row([word(result.decision), &result.hash, "", "", "", source]));
+        }
+        for (place, found) in found.iter().enumerate() {
+            let asked = if place == 0 { result.hash.as_str() } else { "" };
+            let distance =
+                if found.hash == result.hash { "same".to_owned() } else { format!("{} bits", found.distance) };
+            let rule = found.rule.as_deref().unwrap_or(if found.negative { "negative list" } else { "" });
+            let mut who = names("", &found.adds);
+            who.push_str(&names("against: ", &found.disputes));
+            rows.push(row([word(found.decision), asked, &distance, rule, who.trim(), source]));
+        }
+    }
+    table(&["DECISION", "HASH", "DISTANCE", "RULE", "WHO", "OF"], &rows)
+}
+
+fn row(cells: [&str; 6]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+fn names(before: &str, claims: &[Claim]) -> String {
+    if claims.is_empty() {
+        return String::new();
+    }
+    let name = |claim: &Claim| {
+        let why = if claim.without_effect { "without effect".to_owned() } else { claim.labels.join("+") };
+        let why = claim.reason.map_or(why, |reason| reason.to_string());
+        format!("{} ({why})", claim.member)
+    };
+    format!(" {before}{}", claims.iter().map(name).collect::<Vec<_>>().join(", "))
+}
+
+/// Hash files: MD5, SHA-1 and SHA-256 of any, PDQ of pictures.
+#[derive(Args, Debug)]
+pub(super) struct Hash {
+    /// Which.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+impl Hash {
+    pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let (mut forms, mut text, mut failed) = (Vec::new(), String::new(), Vec::new());
+        for file in &self.files {
+            let hashes = match hash_file(file) {
+                Ok(hashes) => hashes,
+                Err(error) => {
+                    let error = super::sentence(&error.into());
+                    eprintln!("hashmesh: {error}");
+                    failed.push(error);
+                    continue;
+                }
+            };
+            let all: Vec<String> = hashes.all().map(|(hash, _)| hash.to_string()).collect();
+            let quality = hashes.pdq.as_ref().ok().map(|pdq| pdq.quality);
+            let no_pdq = hashes.pdq.as_ref().err().map(ToString::to_string);
+            for hash in &all {
+                text.push_str(&format!("{hash}  {}\n", file.display()));
+            }
+            if let Some(why) = &no_pdq
+                && !context.json
+            {
+                eprintln!("hashmesh: {}: no PDQ hash: {why}", file.display());
+            }
+            forms.push(json!({ "file": file, "hashes": all, "quality": quality, "no_pdq": no_pdq }));
+        }
+        if forms.is_empty() {
+            bail!("no file could be read");
+        }
+        context.print(&forms, || text)?;
+        Ok(if failed.is_empty() { Done::Whole } else { Done::Part })
+    }
+}

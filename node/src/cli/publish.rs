@@ -1,0 +1,179 @@
+//! Saying something in the member's name: add, dispute, revoke.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use hashmesh_protocol::content_hash::{ContentHash, Media};
+use hashmesh_protocol::statement::Reason;
+
+use super::table::table;
+use super::{Context, Done};
+use crate::api::form::{PublishAnswer, PublishStatus, StatementForm, StatementsRequest};
+use crate::client::Client;
+use crate::images::hash_file;
+
+/// Most statements in one request.
+const AT_ONCE: usize = 8192;
+
+/// Put hashes on the list.
+#[derive(Args, Debug)]
+pub(super) struct Add {
+    /// As in pdq:f8f8… or sha256:e3b0…
+    #[arg(required_unless_present = "image", value_name = "KIND:HEX")]
+    hashes: Vec<ContentHash>,
+    /// Hash these files and add all their hashes: PDQ of pictures, MD5, SHA-1 and SHA-256.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// What it is, in the charter's words; several times for several labels.
+    #[arg(long = "label", required = true)]
+    labels: Vec<String>,
+    /// What was hashed; image for PDQ and file for the others if absent.
+    #[arg(long, value_parser = media)]
+    media: Option<Media>,
+    /// The PDQ quality, 0 to 100.
+    #[arg(long)]
+    quality: Option<u8>,
+    /// From then on it should not be acted on, as in 2027-01-31T12:00:00Z.
+    #[arg(long, value_name = "MOMENT")]
+    expiry: Option<String>,
+    /// The number of an incident.
+    #[arg(long)]
+    incident: Option<u64>,
+    /// A remark for the other members' people.
+    #[arg(long)]
+    note: Option<String>,
+}
+
+/// Reads a medium by its name.
+pub(super) fn media(text: &str) -> Result<Media, String> {
+    let all = [Media::File, Media::Image, Media::Video];
+    all.into_iter().find(|media| media.name() == text).ok_or_else(|| "expected file, image or video".to_owned())
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    let known = || Reason::ALL.map(Reason::name).join(", ");
+    Reason::ALL.into_iter().find(|reason| reason.name() == text).ok_or_else(|| format!("expected one of {}", known()))
+}
+
+impl Add {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let mut hashes: Vec<(ContentHash, Option<Media>, Option<u8>)> =
+            self.hashes.iter().map(|hash| (*hash, self.media, self.quality)).collect();
+        for file in &self.image {
+            let found = hash_file(file)?;
+            if let Err(why) = &found.pdq {
+                eprintln!("hashmesh: {}: no PDQ hash: {why}; its exact hashes are added", file.display());
+            }
+            let media = self.media.or(found.pdq.is_ok().then_some(Media::Image));
+            hashes.extend(found.all().map(|(hash, quality)| (hash, media, quality)));
+        }
+        let statements = hashes.into_iter().map(|(hash, media, quality)| StatementForm::Add {
+            hash: hash.to_string(),
+            labels: self.labels.clone(),
+            media,
+            quality,
+            expiry: self.expiry.clone(),
+            incident: self.incident,
+            note: self.note.clone(),
+        });
+        send(context, statements.collect()).await
+    }
+}
+
+/// Say that a hash should not be acted on, whoever added it.
+#[derive(Args, Debug)]
+pub(super) struct Dispute {
+    /// Which.
+    #[arg(required = true, value_name = "KIND:HEX")]
+    hashes: Vec<ContentHash>,
+    /// Why: other, mistake, lawful, mislabelled, too-broad, appeal, legal-order, obsolete.
+    #[arg(long, value_parser = reason)]
+    reason: Reason,
+    /// A remark for the other members' people.
+    #[arg(long)]
+    note: Option<String>,
+}
+
+impl Dispute {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let statements = self.hashes.iter().map(|hash| StatementForm::Dispute {
+            hash: hash.to_string(),
+            reason: self.reason,
+            note: self.note.clone(),
+        });
+        send(context, statements.collect()).await
+    }
+}
+
+/// Withdraw what this member said, about a hash or at a position of its log.
+#[derive(Args, Debug)]
+pub(super) struct Revoke {
+    /// About which hash.
+    #[arg(required_unless_present = "position", value_name = "KIND:HEX")]
+    hashes: Vec<ContentHash>,
+    /// At which positions of this member's log, as hashmesh log shows them.
+    #[arg(long, num_args = 1.., value_name = "EPOCH/INDEX")]
+    position: Vec<String>,
+    /// Why: other, mistake, lawful, mislabelled, too-broad, appeal, legal-order, obsolete.
+    #[arg(long, value_parser = reason, default_value = "mistake")]
+    reason: Reason,
+}
+
+impl Revoke {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let reason = self.reason;
+        let by_hash = self.hashes.iter().map(|hash| StatementForm::Revoke {
+            hash: Some(hash.to_string()),
+            position: None,
+            reason,
+        });
+        let by_position = self.position.iter().map(|position| StatementForm::Revoke {
+            hash: None,
+            position: Some(position.clone()),
+            reason,
+        });
+        send(context, by_hash.chain(by_position).collect()).await
+    }
+}
+
+async fn send(context: &Context, statements: Vec<StatementForm>) -> anyhow::Result<Done> {
+    if statements.len() > AT_ONCE {
+        bail!("{} statements at once; at most {AT_ONCE} (hashmesh import takes any number)", statements.len());
+    }
+    let named: Vec<String> = statements.iter().map(name).collect();
+    let mut client = Client::admin(&context.folder).await?;
+    let answer: PublishAnswer = client.post("/v1/statements", &StatementsRequest { statements, wait: None }).await?;
+    context.print(&answer, || {
+        let rows = answer.results.iter().map(|result| {
+            let status = match result.status {
+                PublishStatus::Added => "added",
+                PublishStatus::Known => "known",
+                PublishStatus::Refused => "refused",
+            };
+            let place = result.position.clone().or_else(|| result.error.clone()).unwrap_or_default();
+            vec![status.to_owned(), named.get(result.item).cloned().unwrap_or_default(), place]
+        });
+        table(&["STATUS", "STATEMENT", "POSITION"], &rows.collect::<Vec<_>>())
+    })?;
+    let refused = answer.results.iter().filter(|result| result.status == PublishStatus::Refused);
+    let mut first = refused.clone().filter_map(|result| result.error.as_deref());
+    match (refused.clone().count(), answer.results.len()) {
+        (0, _) => Ok(Done::Whole),
+        (refused, all) if refused == all => {
+            let why = first.next().unwrap_or("refused").to_owned();
+            bail!("nothing was published: {why}")
+        }
+        _ => Ok(Done::Part),
+    }
+}
+
+/// What a statement is called in the table.
+fn name(statement: &StatementForm) -> String {
+    match statement {
+        StatementForm::Add { hash, .. } | StatementForm::Dispute { hash, .. } => hash.clone(),
+        StatementForm::Revoke { hash, position, .. } => {
+            format!("revoke {}", hash.clone().or_else(|| position.clone()).unwrap_or_default())
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `hashmesh run`: everything put together, and taken apart again in order.
+//!
+//! The only place where channels are made and tasks are started.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use hashmesh_protocol::catalog::Catalog;
+use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::engine::{Engine, Start};
+use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::ledger::Mark;
+use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::policy::{Policy, PolicyError};
+use hashmesh_protocol::serve::Archive as _;
+use parking_lot::Mutex;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::api::socket::{Role, SocketError, bind, serve};
+use crate::api::{Metrics, NetView, View, admin_router, query_router};
+use crate::config::{Config, ConfigError};
+use crate::decisions::{Decisions, DecisionsError};
+use crate::documents::{DocumentsError, Found};
+use crate::driver::{Callers, Driver, DriverError, Shared};
+use crate::folder::{Folder, FolderError, at, read_text};
+use crate::index::{Matcher, Scan};
+use crate::keys::{self, KeysError, NodeKeys};
+use crate::mailbox::Mailbox;
+use crate::net::{Net, NetError, Setup};
+use crate::signer::{Signer, SignerError};
+use crate::store::{DiskStore, HeadsFile, StoreError, load};
+use crate::{clock, keys::random};
+
+/// Longest policy file, in bytes.
+const MAX_POLICY: u64 = 16 * 1024 * 1024;
+
+/// How long connections may take to finish once the node is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is the error of the part it names")]
+pub enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Decisions(#[from] DecisionsError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error("{0} is missing: this node has joined no federation yet (hashmesh join)")]
+    NotJoined(PathBuf),
+    #[error("{path}")]
+    Documents {
+        path: PathBuf,
+        #[source]
+        error: DocumentsError,
+    },
+    #[error("{path}")]
+    Policy {
+        path: PathBuf,
+        #[source]
+        error: PolicyError,
+    },
+    #[error("the {0} key in this folder is not the one on the member's card; was the folder mixed up with another?")]
+    OtherKey(&'static str),
+    #[error("{0} is not a member of this federation")]
+    NotAMember(String),
+}
+
+/// A node that has been loaded and not started.
+struct Prepared {
+    folder: Folder,
+    config: Config,
+    keys: NodeKeys,
+    federation: Arc<Federation>,
+    policy: Policy,
+    signer: Signer,
+    own: LogId,
+    decisions: Decisions,
+}
+
+/// Runs a node until it is told to stop. `ready` is called once queries are answered.
+pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
+    let prepared = prepare(folder)?;
+    let started = Instant::now();
+    let store = prepared.folder.store();
+    let loading = tokio::task::spawn_blocking(move || Loaded::load(&store, prepared));
+    let Loaded { prepared, store, ledger, curator, signed } = loading.await.expect("loading does not panic")?;
+    let Prepared { folder, config, keys, federation, policy, signer, own, decisions } = prepared;
+    let catalog = curator.catalog().clone();
+    let heads = HeadsFile::new(folder.heads());
+    for shrunk in heads.compare(&ledger, &federation) {
+        tracing::error!(
+            log = %shrunk.log, have = shrunk.have, had = shrunk.had,
+            "the store has lost statements; they are fetched from peers again"
+        );
+    }
+    let start =
+        Start { federation: federation.clone(), member: Some(own.member), ledger, catalog: catalog.clone(), signed };
+    let engine = Engine::new(start);
+    let shared = Arc::new(Shared {
+        status: ArcSwap::from_pointee(engine.status()),
+        heads: Arc::new(ArcSwap::from_pointee(engine.heads())),
+        alarms: Mutex::default(),
+        stopped: ArcSwapOption::default(),
+    });
+    let mailbox = Arc::new(Mailbox::default());
+    let callers = Arc::new(Callers::default());
+    // The sockets are taken before anything is announced to anybody: a second node must not get that far.
+    let query = bind(&folder.query_socket(), Role::Query)?;
+    let admin = bind(&folder.admin_socket(), Role::Admin)?;
+    let net = Net::start(Setup {
+        federation: federation.clone(),
+        node: keys.node.clone(),
+        config,
+        mailbox: mailbox.clone(),
+        archive: store.archive().clone(),
+        heads: shared.heads.clone(),
+    });
+    let net = Arc::new(net.await?);
+    let view = Arc::new(View {
+        member: own.member,
+        matcher: Matcher::new(catalog.clone(), Scan(catalog)),
+        policy: ArcSwap::from_pointee(policy),
+        shared: shared.clone(),
+        callers: callers.clone(),
+        mailbox: mailbox.clone(),
+        archive: store.archive().clone(),
+        decisions,
+        metrics: Metrics::default(),
+        started,
+        net: net_view(&net),
+        federation,
+    });
+    let driver = Driver {
+        engine,
+        curator,
+        store,
+        signer,
+        log_key: keys.log,
+        heads,
+        net,
+        mailbox: mailbox.clone(),
+        callers,
+        shared: shared.clone(),
+    };
+    let (stop, stopping) = watch::channel(false);
+    let servers = [
+        tokio::spawn(serve(query, Role::Query, query_router(view.clone()), stopping.clone())),
+        tokio::spawn(serve(admin, Role::Admin, admin_router(view), stopping)),
+    ];
+    let driver = driver.spawn();
+    let driver = tokio::task::spawn_blocking(move || driver.join().expect("the driver does not panic"));
+    tracing::info!("answering queries");
+    ready();
+    let ended = until_told(driver, &shared).await;
+    mailbox.close();
+    let failed = match ended {
+        Ended::Told(driver) => driver.await.expect("the driver does not panic").err(),
+        Ended::Failed(error) => Some(error),
+    };
+    // Nobody waits for this if all servers are gone already.
+    let _gone = stop.send(true);
+    for server in servers {
+        let _slow = tokio::time::timeout(GRACE, server).await;
+    }
+    for socket in [folder.query_socket(), folder.admin_socket()] {
+        let _gone = fs::remove_file(socket);
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+enum Ended {
+    Told(tokio::task::JoinHandle<Result<(), DriverError>>),
+    Failed(DriverError),
+}
+
+/// Waits for a signal. If the driver fails before, queries are answered on from what was committed: a full disk must not
+/// take matching away.
+async fn until_told(mut driver: tokio::task::JoinHandle<Result<(), DriverError>>, shared: &Shared) -> Ended {
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be handled");
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
+    let failed = tokio::select! {
+        _ = interrupt.recv() => return Ended::Told(driver),
+        _ = terminate.recv() => return Ended::Told(driver),
+        ended = &mut driver => ended.expect("the driver does not panic"),
+    };
+    let Err(error) = failed else { return Ended::Told(tokio::spawn(async { Ok(()) })) };
+    let mut why = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        why = format!("{why}: {cause}");
+        source = cause.source();
+    }
+    tracing::error!(why, "nothing is published or received any more; queries are still answered");
+    shared.stopped.store(Some(Arc::new(why)));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ended::Failed(error)
+}
+
+/// Reads and checks everything in the folder but the store.
+fn prepare(folder: Folder) -> Result<Prepared, RunError> {
+    let config = Config::load(&folder.config())?;
+    let keys = keys::load(&folder)?;
+    let signer = Signer::open(&folder.signer())?;
+    let path = folder.genesis();
+    if !path.exists() {
+        return Err(RunError::NotJoined(path));
+    }
+    let genesis = Found::in_files(&[&path]).and_then(|found| found.genesis());
+    let genesis = genesis.map_err(|error| RunError::Documents { path, error })?;
+    let federation = Arc::new(Federation::new(&genesis));
+    keys::refuse_governance(&folder, &federation)?;
+    let Some(card) = genesis.cards().get(&config.member) else {
+        return Err(RunError::NotAMember(config.member.to_string()));
+    };
+    let body = card.body();
+    let own = LogId { member: config.member, epoch: body.epoch };
+    for (role, held, known) in [
+        ("log", &keys.log, body.log == keys.log.public()),
+        ("witness", &keys.witness, body.witness == keys.witness.public()),
+        ("node", &keys.node, body.nodes.contains(&keys.node.public())),
+    ] {
+        if !known {
+            tracing::debug!(role, key = %held.public(), "not on the card");
+            return Err(RunError::OtherKey(role));
+        }
+    }
+    let path = folder.policy();
+    let policy = Policy::parse(&read_text(&path, MAX_POLICY)?, federation.charter());
+    let policy = policy.map_err(|error| RunError::Policy { path, error })?;
+    let decisions = Decisions::open(&folder.decisions())?;
+    Ok(Prepared { folder, config, keys, federation, policy, signer, own, decisions })
+}
+
+/// What comes out of the store.
+struct Loaded {
+    prepared: Prepared,
+    store: DiskStore,
+    ledger: hashmesh_protocol::ledger::Ledger,
+    curator: hashmesh_protocol::catalog::Curator,
+    signed: Mark,
+}
+
+impl Loaded {
+    /// Loads the store. One that is damaged is set aside, and everything is fetched from peers again: the signer file says
+    /// what was signed, and nothing is signed before the own log is back.
+    fn load(path: &std::path::Path, mut prepared: Prepared) -> Result<Self, RunError> {
+        match Self::try_load(path, &mut prepared) {
+            Err(RunError::Store(error)) if error.is_damage() => {
+                let aside = path.with_extension(format!("damaged-{}", clock::now().0));
+                tracing::error!(%error, aside = %aside.display(), "the store is set aside; peers are asked for everything");
+                fs::rename(path, &aside).map_err(|error| at(path, error))?;
+                let (store, ledger, curator, signed) = Self::try_load(path, &mut prepared)?;
+                Ok(Self { prepared, store, ledger, curator, signed })
+            }
+            loaded => {
+                let (store, ledger, curator, signed) = loaded?;
+                Ok(Self { prepared, store, ledger, curator, signed })
+            }
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the parts of Loaded, before it is one")]
+    fn try_load(
+        path: &std::path::Path,
+        prepared: &mut Prepared,
+    ) -> Result<(DiskStore, hashmesh_protocol::ledger::Ledger, hashmesh_protocol::catalog::Curator, Mark), RunError>
+    {
+        let begun = Instant::now();
+        let mut store = DiskStore::open(path)?;
+        let signed = signed(&store, prepared)?;
+        let key = random::<16>()?;
+        let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let (mut curator, _) = Catalog::new([half(&key[..8]), half(&key[8..])]);
+        let mut count = 0u64;
+        let mut told = Instant::now();
+        let loaded = load(&mut store, &prepared.federation, &mut curator, Some((prepared.own, signed)), |more| {
+            count += more;
+            if told.elapsed() > Duration::from_secs(1) {
+                told = Instant::now();
+                tracing::info!(statements = count, "loading");
+            }
+        })?;
+        for (log, size) in &loaded.cut {
+            tracing::warn!(%log, size, "the last write had not reached the disk whole; nobody was told of what is gone");
+        }
+        tracing::info!(statements = count, ms = begun.elapsed().as_millis(), "loaded");
+        Ok((store, loaded.ledger, curator, signed))
+    }
+}
+
+/// What was signed last in the own log: what the signer file says, or a signature in the store that is newer. That can be
+/// only if the file was put back from a backup, in place; then it is brought forward again.
+fn signed(store: &DiskStore, prepared: &mut Prepared) -> Result<Mark, RunError> {
+    let key = prepared.federation.logs()[&prepared.own].clone();
+    let known = prepared.signer.mark(key.name());
+    let stored = store.checkpoint(prepared.own, known.size, u64::MAX)?;
+    let Some(Ok(stored)) = stored.map(|(_, note)| SignedCheckpoint::open(note, &key)) else { return Ok(known) };
+    let mark = Mark { size: stored.size(), root: stored.root() };
+    tracing::warn!(size = mark.size, "the signer file was behind the store; brought forward");
+    prepared.signer.advance(key.name(), mark)?;
+    Ok(mark)
+}
+
+fn net_view(net: &Arc<Net>) -> NetView {
+    let (listening, counting) = (net.clone(), net.clone());
+    NetView {
+        listening: Box::new(move || listening.listening()),
+        counters: Box::new(move || {
+            let counters = counting.counters();
+            vec![
+                ("gossip_dropped", counters.gossip_dropped.load(Ordering::Relaxed)),
+                ("orders_dropped", counters.orders_dropped.load(Ordering::Relaxed)),
+                ("strangers_refused", counters.strangers_refused.load(Ordering::Relaxed)),
+                ("peers_shunned", counters.shunned.load(Ordering::Relaxed)),
+            ]
+        }),
+    }
+}

@@ -1,0 +1,21 @@
+//! `hashmesh-testnet bench`: figures that anyone can repeat, one JSON object a line.
+
+mod import;
+
+use clap::Subcommand;
+
+/// Measure.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// How fast lists are imported, with the command line that operators use.
+    Import(import::Import),
+}
+
+impl Bench {
+    /// Runs a benchmark.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Import(import) => import.run().await,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! How fast a list becomes durable, signed statements: on one node alone, and until four nodes hold them all.
+
+use std::fs;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, ValueEnum};
+use hashmesh::client::Client;
+use hashmesh_protocol::content_hash::HashKind;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use crate::cluster::{Cluster, Member, Program};
+
+/// The members of which the first imports.
+const MEMBERS: [(&str, &str, &str); 4] =
+    [("one", "One", "FR"), ("two", "Two", "DE"), ("three", "Three", "US"), ("four", "Four", "JP")];
+
+/// How fast lists are imported.
+#[derive(Args, Debug)]
+pub struct Import {
+    /// Hashes in the list.
+    #[arg(long, default_value_t = 1_000_000)]
+    count: u64,
+    /// Nodes: 1 (alone, of a federation of four) or up to 4.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    nodes: u8,
+    /// What the list is made of.
+    #[arg(long, default_value = "mixed")]
+    list: List,
+    /// How often; the median counts.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum List {
+    /// A quarter each of PDQ, MD5, SHA-1 and SHA-256.
+    Mixed,
+    /// PDQ only.
+    Pdq,
+    /// MD5 only.
+    Md5,
+    /// SHA-256 only.
+    Sha256,
+}
+
+/// One run.
+struct Run {
+    /// Until the command line said that all is durable and signed.
+    imported: Duration,
+    /// Until all nodes held the same.
+    agreed: Duration,
+    cpu: f64,
+    peak_memory: u64,
+    disk: u64,
+}
+
+impl Import {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let mut runs = Vec::new();
+        for number in 0..self.runs {
+            runs.push(self.once(number as u64).await?);
+            let last = runs.last().context("just pushed")?;
+            eprintln!("run {}: imported in {:.2?}, everywhere after {:.2?}", number + 1, last.imported, last.agreed);
+        }
+        runs.sort_by_key(|run| run.agreed);
+        let median = &runs[runs.len() / 2];
+        let rate = |time: Duration| (self.count as f64 / time.as_secs_f64()).round();
+        println!(
+            "{}",
+            json!({
+                "bench": "import", "nodes": self.nodes, "list": format!("{:?}", self.list).to_lowercase(),
+                "count": self.count, "runs": self.runs,
+                "imported_s": median.imported.as_secs_f64(), "statements_per_s": rate(median.imported),
+                "everywhere_s": median.agreed.as_secs_f64(), "statements_per_s_everywhere": rate(median.agreed),
+                "cpu_s_all_nodes": median.cpu,
+                "peak_memory_mb": median.peak_memory / 1_000_000,
+                "memory_per_statement": median.peak_memory / self.count,
+                "disk_per_statement": median.disk / self.count,
+            })
+        );
+        Ok(())
+    }
+
+    async fn once(&self, seed: u64) -> anyhow::Result<Run> {
+        let folder = tempfile::Builder::new().prefix("hashmesh-bench-").tempdir()?;
+        let list = folder.path().join("list");
+        self.write_list(&list, seed)?;
+        let mut cluster = Cluster::found(folder.path(), &Program::own()?, &MEMBERS)?;
+        for at in 0..usize::from(self.nodes) {
+            cluster.start(at)?;
+        }
+        if self.nodes == 1 {
+            let origin = cluster.member(0).origin().await?;
+            cluster.member(0).hashmesh(&["sign-alone", "--origin", &origin])?;
+        } else {
+            cluster.connected(Duration::from_secs(30)).await?;
+        }
+        let mut import = cluster.member(0).command(&["--json", "import", "--label", "demo"]);
+        import.arg(&list).stdout(std::process::Stdio::piped());
+        let begun = Instant::now();
+        let output = tokio::task::spawn_blocking(move || import.output()).await??;
+        let imported = begun.elapsed();
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let totals: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        ensure!(totals["added"] == self.count, "{totals}");
+        if self.nodes > 1 {
+            everywhere(&cluster, usize::from(self.nodes), self.count).await?;
+        }
+        let agreed = begun.elapsed();
+        let nodes = || cluster.members().iter().take(usize::from(self.nodes));
+        let mut run = Run { imported, agreed, cpu: 0.0, peak_memory: 0, disk: 0 };
+        for node in nodes() {
+            let (cpu, memory) = usage(node)?;
+            run.cpu += cpu;
+            run.peak_memory = run.peak_memory.max(memory);
+            run.disk = run.disk.max(size(&node.folder.store())?);
+        }
+        Ok(run)
+    }
+
+    fn write_list(&self, path: &Path, seed: u64) -> anyhow::Result<()> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut file = BufWriter::new(fs::File::create(path)?);
+        for number in 0..self.count {
+            let kind = match self.list {
+                List::Mixed => HashKind::ALL[(number % 4) as usize],
+                List::Pdq => HashKind::Pdq,
+                List::Md5 => HashKind::Md5,
+                List::Sha256 => HashKind::Sha256,
+            };
+            let mut value = [0; 32];
+            rng.fill_bytes(&mut value);
+            if kind == HashKind::Pdq {
+                // Half of the bits of a real PDQ hash are set.
+                for at in 0..16 {
+                    value[16 + at] = !value[at];
+                }
+            }
+            writeln!(file, "{kind}:{}", hex(&value[..kind.len()]))?;
+        }
+        Ok(file.flush()?)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Waits until every node holds everything.
+async fn everywhere(cluster: &Cluster, nodes: usize, count: u64) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut clients = Vec::new();
+    for member in &cluster.members()[..nodes] {
+        clients.push(Client::admin(&member.folder).await?);
+    }
+    loop {
+        let mut roots = Vec::new();
+        for client in &mut clients {
+            let status: hashmesh::api::form::StatusAnswer = client.get("/v1/status").await?;
+            let log = status.logs.into_iter().find(|log| log.member == "one").context("every member has a log")?;
+            roots.push((log.size, log.root));
+        }
+        if roots.iter().all(|root| *root == roots[0] && root.0 == count) {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(600), "the nodes do not agree");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// CPU seconds and peak memory of a node's process, as the kernel counts them.
+fn usage(member: &Member) -> anyhow::Result<(f64, u64)> {
+    let pid = member.pid().context("it runs")?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().context("the name is in brackets")?.split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel counts memory")?;
+    let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+    // A hundred ticks a second on every Linux that user space can see.
+    Ok((ticks / 100.0, kilobytes * 1024))
+}
+
+/// Bytes that a folder takes on the disk.
+fn size(folder: &Path) -> anyhow::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut total = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        total += if data.is_dir() { size(&entry.path())? } else { data.blocks() * 512 };
+    }
+    Ok(total)
+}
