@@ -80,22 +80,42 @@ impl Client {
         self.send(Method::POST, path, serde_json::to_vec(body)?.into()).await
     }
 
+    /// Asks for something that is not JSON.
+    pub async fn text(&mut self, path: &str) -> Result<String, ClientError> {
+        let bytes = self.exchange(Method::GET, path, "application/json", Bytes::new()).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Sends CBOR, and gives the CBOR that is answered.
+    pub async fn cbor(&mut self, path: &str, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
+        Ok(self.exchange(Method::POST, path, "application/cbor", body.into()).await?.to_vec())
+    }
+
     async fn send<A: DeserializeOwned>(&mut self, method: Method, path: &str, body: Bytes) -> Result<A, ClientError> {
+        Ok(serde_json::from_slice(&self.exchange(method, path, "application/json", body).await?)?)
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        kind: &'static str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(|_| ClientError::Refused {
             status: StatusCode::BAD_REQUEST.as_u16(),
             message: format!("{path:?} is not a path"),
         })?;
-        let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
-        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
         let bytes = response.into_body().collect().await?.to_bytes();
         if status == StatusCode::OK {
-            return Ok(serde_json::from_slice(&bytes)?);
+            return Ok(bytes);
         }
         let error = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
         let message = error.as_ref().and_then(|error| error["error"].as_str());

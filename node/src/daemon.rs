@@ -3,17 +3,17 @@
 //! The only place where channels are made and tasks are started.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use hashmesh_protocol::catalog::Catalog;
+use hashmesh_protocol::catalog::{Catalog, Curator};
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::engine::{Engine, Start};
 use hashmesh_protocol::federation::Federation;
-use hashmesh_protocol::ledger::Mark;
+use hashmesh_protocol::ledger::{Ledger, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::policy::{Policy, PolicyError};
 use hashmesh_protocol::serve::Archive as _;
@@ -98,11 +98,14 @@ struct Prepared {
 
 /// Runs a node until it is told to stop. `ready` is called once queries are answered.
 pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
-    let prepared = prepare(folder)?;
+    let mut prepared = prepare(folder)?;
     let started = Instant::now();
-    let store = prepared.folder.store();
-    let loading = tokio::task::spawn_blocking(move || Loaded::load(&store, prepared));
-    let Loaded { prepared, store, ledger, curator, signed } = loading.await.expect("loading does not panic")?;
+    let loading = tokio::task::spawn_blocking(move || {
+        let loaded = Loaded::from_store(&prepared.folder.store(), &mut prepared);
+        (prepared, loaded)
+    });
+    let (prepared, loaded) = loading.await.expect("loading does not panic");
+    let Loaded { store, ledger, curator, signed } = loaded?;
     let Prepared { folder, config, keys, federation, policy, signer, own, decisions } = prepared;
     let catalog = curator.catalog().clone();
     let heads = HeadsFile::new(folder.heads());
@@ -255,38 +258,28 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
 
 /// What comes out of the store.
 struct Loaded {
-    prepared: Prepared,
     store: DiskStore,
-    ledger: hashmesh_protocol::ledger::Ledger,
-    curator: hashmesh_protocol::catalog::Curator,
+    ledger: Ledger,
+    curator: Curator,
     signed: Mark,
 }
 
 impl Loaded {
     /// Loads the store. One that is damaged is set aside, and everything is fetched from peers again: the signer file says
     /// what was signed, and nothing is signed before the own log is back.
-    fn load(path: &std::path::Path, mut prepared: Prepared) -> Result<Self, RunError> {
-        match Self::try_load(path, &mut prepared) {
+    fn from_store(path: &Path, prepared: &mut Prepared) -> Result<Self, RunError> {
+        match Self::load(path, prepared) {
             Err(RunError::Store(error)) if error.is_damage() => {
                 let aside = path.with_extension(format!("damaged-{}", clock::now().0));
                 tracing::error!(%error, aside = %aside.display(), "the store is set aside; peers are asked for everything");
                 fs::rename(path, &aside).map_err(|error| at(path, error))?;
-                let (store, ledger, curator, signed) = Self::try_load(path, &mut prepared)?;
-                Ok(Self { prepared, store, ledger, curator, signed })
+                Self::load(path, prepared)
             }
-            loaded => {
-                let (store, ledger, curator, signed) = loaded?;
-                Ok(Self { prepared, store, ledger, curator, signed })
-            }
+            loaded => loaded,
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the parts of Loaded, before it is one")]
-    fn try_load(
-        path: &std::path::Path,
-        prepared: &mut Prepared,
-    ) -> Result<(DiskStore, hashmesh_protocol::ledger::Ledger, hashmesh_protocol::catalog::Curator, Mark), RunError>
-    {
+    fn load(path: &Path, prepared: &mut Prepared) -> Result<Self, RunError> {
         let begun = Instant::now();
         let mut store = DiskStore::open(path)?;
         let signed = signed(&store, prepared)?;
@@ -306,7 +299,7 @@ impl Loaded {
             tracing::warn!(%log, size, "the last write had not reached the disk whole; nobody was told of what is gone");
         }
         tracing::info!(statements = count, ms = begun.elapsed().as_millis(), "loaded");
-        Ok((store, loaded.ledger, curator, signed))
+        Ok(Self { store, ledger: loaded.ledger, curator, signed })
     }
 }
 

@@ -55,8 +55,8 @@ impl Found {
             let documents = armor::read(&text);
             for document in documents.map_err(|error| DocumentsError::Armor { path: path.to_owned(), error })? {
                 match document {
-                    Document::Charter(charter) if !found.charters.contains(&charter) => found.charters.push(charter),
-                    Document::Card(card) if !found.cards.contains(&card) => found.cards.push(card),
+                    Document::Charter(charter) if !found.charters.contains(&charter) => found.charters.push(*charter),
+                    Document::Card(card) if !found.cards.contains(&card) => found.cards.push(*card),
                     Document::Approval(approval) => found.approvals.push(approval),
                     Document::Charter(_) | Document::Card(_) => {}
                 }
@@ -82,8 +82,8 @@ impl Found {
 
 /// The file of a signed beginning: charter, cards, signatures.
 pub fn write_genesis(genesis: &Genesis) -> String {
-    let charter = Document::Charter(genesis.charter().clone());
-    let cards = genesis.cards().values().cloned().map(Document::Card);
+    let charter = Document::Charter(Box::new(genesis.charter().clone()));
+    let cards = genesis.cards().values().cloned().map(Box::new).map(Document::Card);
     let approvals = genesis.approvals().iter().cloned().map(Document::Approval);
     let all: Vec<Document> = std::iter::once(charter).chain(cards).chain(approvals).collect();
     armor::write(&all)

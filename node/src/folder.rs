@@ -1,7 +1,7 @@
 //! The data folder of a node: what lies where, and who may look at it.
 //!
 //! ```text
-//! DATA/               0700
+//! DATA/               0710
 //!   config.toml       addresses to listen on, addresses of peers
 //!   policy.toml       what this platform does with what the members say
 //!   MEMBER.card       the member's card, for the other founders
@@ -9,9 +9,9 @@
 //!   keys/             log.key, witness.key, node.key (0600, PKCS#8 PEM)
 //!   signer            what was signed last; never restored from a backup
 //!   heads             the newest checkpoint of every log, a second witness beside the store
-//!   store/            the database
+//!   store/            the database (0700)
 //!   decisions.log     every act through the admin socket, hash-chained
-//!   run/              query.sock, admin.sock
+//!   run/              query.sock (0660), admin.sock (0600)
 //! ```
 //!
 //! The governance key is not here: it stays offline, in a folder of its own.
@@ -127,10 +127,12 @@ impl Folder {
         self.run().join("admin.sock")
     }
 
-    /// Makes the folder and `keys/`, both for their owner only.
+    /// Makes the folder, which the owner's group may pass through on its way to the query socket, and what only the owner
+    /// may look into.
     pub fn create(&self) -> Result<(), FolderError> {
-        make_folder(&self.root, 0o700)?;
-        make_folder(&self.keys(), 0o700)
+        make_folder(&self.root, 0o710)?;
+        make_folder(&self.keys(), 0o700)?;
+        make_folder(&self.store(), 0o700)
     }
 }
 

@@ -60,15 +60,10 @@ pub fn read<R: BufRead>(
 ) -> io::Result<()> {
     let mut lines = lines::Lines::default();
     // The header of a CSV file is its first line that says anything.
-    while let Some((number, line)) = lines.next(&mut list)? {
-        match line {
-            Ok(line) if csv::is_header(&line) => return csv::read(&line, &mut lines, list, &mut visit),
-            line => {
-                let read = line.and_then(|line| lines::parse(&line, kind));
-                visit((number, read))?;
-                break;
-            }
-        }
+    match lines.next(&mut list)? {
+        Some((_, Ok(line))) if csv::is_header(&line) => return csv::read(&line, &mut lines, list, &mut visit),
+        Some((number, line)) => visit((number, line.and_then(|line| lines::parse(&line, kind))))?,
+        None => return Ok(()),
     }
     while let Some((number, line)) = lines.next(&mut list)? {
         visit((number, line.and_then(|line| lines::parse(&line, kind))))?;

@@ -22,9 +22,9 @@ pub const MAX_FILE: usize = 16 * 1024 * 1024;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Document {
     /// A card, verified.
-    Card(Card),
+    Card(Box<Card>),
     /// A charter, without its signatures.
-    Charter(Charter),
+    Charter(Box<Charter>),
     /// A signature on a charter, unverified: only the charter knows the keys.
     Approval(Approval),
 }
@@ -73,8 +73,8 @@ pub fn read(text: &str) -> Result<Vec<Document>, ArmorError> {
 
 fn read_block(block: &Pem) -> Result<Document, ArmorError> {
     match block.tag() {
-        CARD => Ok(Document::Card(Card::read(block.contents())?)),
-        CHARTER => Ok(Document::Charter(Charter::read(block.contents())?)),
+        CARD => Ok(Document::Card(Box::new(Card::read(block.contents())?))),
+        CHARTER => Ok(Document::Charter(Box::new(Charter::read(block.contents())?))),
         APPROVAL => Ok(Document::Approval(codec::decode(block.contents(), 1024)?)),
         other => Err(ArmorError::Foreign(other.to_owned())),
     }
@@ -123,7 +123,11 @@ mod tests {
 
     fn documents() -> Vec<Document> {
         let approval = charter().approve("acme".parse().unwrap(), &keys(0).governance);
-        vec![Document::Charter(charter()), Document::Card(card("acme", "FR", 0)), Document::Approval(approval)]
+        vec![
+            Document::Charter(Box::new(charter())),
+            Document::Card(Box::new(card("acme", "FR", 0))),
+            Document::Approval(approval),
+        ]
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub const MAX_NAME: usize = 128;
 /// What a card says.
 #[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
 pub struct CardBody {
-    /// [`FORMAT`].
+    /// The version of this form: 1.
     pub format: u64,
     /// The federation; absent on a first card, which is made before there is one.
     pub network: Option<NetworkId>,

@@ -33,7 +33,7 @@ pub const MAX_WITNESSES: usize = 40;
 /// What a charter says.
 #[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
 pub struct CharterBody {
-    /// [`FORMAT`].
+    /// The version of this form: 1.
     pub format: u64,
     /// The federation; absent in version 0, whose id it is.
     pub network: Option<NetworkId>,

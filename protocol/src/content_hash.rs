@@ -42,7 +42,7 @@ impl HashKind {
     }
 
     /// The length of a value, in bytes.
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
             Self::Md5 => 16,
             Self::Sha1 => 20,
@@ -117,7 +117,7 @@ pub enum ContentHashError {
     #[error("expected KIND:HEX, as in pdq:f8f8…, got {0:?}")]
     NoKind(String),
     /// Not as long as its kind is.
-    #[error("a {kind} hash has {} hex digits, this one has {digits}", kind.len() * 2)]
+    #[error("a {kind} hash has {} hex digits, this one has {digits}", kind.width() * 2)]
     WrongLength {
         /// The kind.
         kind: HashKind,
@@ -140,7 +140,7 @@ pub struct ContentHash {
 impl ContentHash {
     /// A hash of this kind, if the value has its length.
     pub fn new(kind: HashKind, value: &[u8]) -> Result<Self, ContentHashError> {
-        if value.len() != kind.len() {
+        if value.len() != kind.width() {
             return Err(ContentHashError::WrongLength { kind, digits: value.len() * 2 });
         }
         let mut bytes = [0; 32];
@@ -151,10 +151,10 @@ impl ContentHash {
     /// Reads the hex digits of a value, in either case.
     pub fn from_hex(kind: HashKind, digits: &str) -> Result<Self, ContentHashError> {
         let mut bytes = [0; 32];
-        if digits.len() != kind.len() * 2 {
+        if digits.len() != kind.width() * 2 {
             return Err(ContentHashError::WrongLength { kind, digits: digits.chars().count() });
         }
-        hex::decode_to_slice(digits, &mut bytes[..kind.len()])
+        hex::decode_to_slice(digits, &mut bytes[..kind.width()])
             .map_err(|_| ContentHashError::NotHex(digits.to_owned()))?;
         Ok(Self { kind, bytes })
     }
@@ -166,7 +166,7 @@ impl ContentHash {
 
     /// The value, as long as its kind is.
     pub fn value(&self) -> &[u8] {
-        &self.bytes[..self.kind.len()]
+        &self.bytes[..self.kind.width()]
     }
 
     /// The value followed by zeros.

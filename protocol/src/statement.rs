@@ -398,7 +398,7 @@ pub(crate) mod tests {
         Leaf { time: Timestamp(1_767_225_600_000), statement }
     }
 
-    /// SPEC 4.3 to 4.5, byte for byte.
+    /// SPEC 4.3, byte for byte.
     #[test]
     fn leaves_have_the_bytes_of_the_specification() {
         let commitment = Digest([0xcc; 32]);

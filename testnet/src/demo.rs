@@ -132,7 +132,7 @@ async fn publish_pictures(cluster: &Cluster, pictures: &[Picture]) -> anyhow::Re
 async fn find_pictures(member: &Member, pictures: &[Picture]) -> anyhow::Result<()> {
     say(&format!("A service of {} asks its node about every file, over the Unix socket", member.id));
     let mut client = Client::query(&member.folder).await?;
-    println!("{:<34} {:<8} {:<9} {}", "FILE", "DECISION", "DISTANCE", "WHO");
+    println!("{:<34} {:<8} {:<9} WHO", "FILE", "DECISION", "DISTANCE");
     for (number, picture) in pictures.iter().enumerate() {
         let copies = picture.copies.iter().map(|(_, path)| path);
         for (place, path) in std::iter::once(&picture.original).chain(copies).enumerate() {
@@ -294,7 +294,7 @@ async fn revoke_one(cluster: &Cluster, pictures: &[Picture]) -> anyhow::Result<D
 /// Prints every node's logs; whether all are equal.
 async fn table(cluster: &Cluster) -> anyhow::Result<bool> {
     say("What every node holds");
-    println!("{:<6} {:<6} {:>8}  {:<34} {}", "NODE", "LOG", "SIZE", "ROOT", "");
+    println!("{:<6} {:<6} {:>8}  ROOT", "NODE", "LOG", "SIZE");
     let expected = cluster.member(0).status().await?.logs;
     let mut all = true;
     for member in cluster.members() {

@@ -242,6 +242,9 @@ async fn publish(
     every_result: bool,
 ) -> Result<PublishAnswer, Problem> {
     let origin = own_origin(view)?;
+    if drafts.is_empty() {
+        return Ok(PublishAnswer { origin, added: 0, known: 0, results: Vec::new() });
+    }
     write_down(view, actor, act, json!({ "statements": drafts.len() }))?;
     let mut refused = Vec::new();
     let (mut items, mut good) = (Vec::new(), Vec::new());

@@ -73,7 +73,7 @@ impl Init {
         let card = Card::first(self.member, application, &keys)?;
         let card_path = folder.root().join(format!("{}.card", self.member));
         let id = card.id();
-        write_new(&card_path, 0o644, armor::write(&[Document::Card(card)]).as_bytes())?;
+        write_new(&card_path, 0o644, armor::write(&[Document::Card(Box::new(card))]).as_bytes())?;
         write_new(&folder.config(), 0o600, Config::first(self.member, &self.listen).as_bytes())?;
         write_new(&folder.policy(), 0o600, Policy::STANDARD.as_bytes())?;
         Signer::create(&folder.signer())?;
@@ -206,11 +206,11 @@ impl New {
         let labels = self.labels()?;
         let parameters = self.parameters()?;
         let charter = found(self.federation, &found_cards.cards, labels, parameters)?;
-        let charter_document = Document::Charter(charter.clone());
+        let charter_document = Document::Charter(Box::new(charter.clone()));
         let mut cards = found_cards.cards;
         cards.sort_by_key(|card| card.body().member);
         let documents: Vec<_> =
-            std::iter::once(charter_document).chain(cards.into_iter().map(Document::Card)).collect();
+            std::iter::once(charter_document).chain(cards.into_iter().map(Box::new).map(Document::Card)).collect();
         write_new(&self.output, 0o644, armor::write(&documents).as_bytes())?;
         context.print(&json!({ "charter": charter.id(), "file": self.output }), || {
             let file = self.output.display();

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::publish::media;
 use super::{Context, Done, write_out};
@@ -69,6 +69,9 @@ struct Piece {
     read: u64,
 }
 
+/// A piece that was answered: its line numbers, and the answer.
+type Landed = anyhow::Result<(Vec<u64>, PublishAnswer)>;
+
 /// What became of the list.
 #[derive(Debug, Default, Serialize)]
 struct Totals {
@@ -80,15 +83,16 @@ struct Totals {
 
 impl Import {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
-        // Connecting before reading: a node that does not answer should not cost a minute of parsing.
-        drop(Client::admin(&context.folder).await?);
+        // An empty piece first: a node that does not answer, or a label that does not exist, should not cost a minute.
+        let (_, nothing) = self.request(Vec::new());
+        send(context.folder.clone(), (Vec::new(), nothing)).await?;
         let (list, size) = open(&self.file)?;
         let bar = progress(size);
         let (pieces, mut arriving) = mpsc::channel(2);
         let kind = self.kind;
         let reading = thread::spawn(move || read_pieces(list, kind, &pieces));
         let mut totals = Totals::default();
-        let mut under_way: JoinSet<anyhow::Result<(Vec<u64>, PublishAnswer)>> = JoinSet::new();
+        let mut under_way: JoinSet<Landed> = JoinSet::new();
         while let Some(piece) = arriving.recv().await {
             for (line, error) in piece.bad {
                 self.report(context, &bar, line, &error, &mut totals)?;
@@ -148,7 +152,7 @@ impl Import {
         &self,
         context: &Context,
         bar: &ProgressBar,
-        landed: Option<Result<anyhow::Result<(Vec<u64>, PublishAnswer)>, tokio::task::JoinError>>,
+        landed: Option<Result<Landed, JoinError>>,
         totals: &mut Totals,
     ) -> anyhow::Result<()> {
         let Some(landed) = landed else { return Ok(()) };
@@ -191,7 +195,7 @@ enum Body {
 }
 
 /// Sends a piece; repeats it if the node cannot take it now.
-async fn send(folder: Folder, (numbers, body): (Vec<u64>, Body)) -> anyhow::Result<(Vec<u64>, PublishAnswer)> {
+async fn send(folder: Folder, (numbers, body): (Vec<u64>, Body)) -> Landed {
     let mut client = Client::admin(&folder).await?;
     for _ in 0..TRIES {
         let sent = match &body {

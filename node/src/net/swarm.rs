@@ -282,10 +282,10 @@ impl Task {
 
     fn happened(&mut self, swarm: &mut Swarm<Behaviour>, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, endpoint, .. } => {
-                if num_established.get() == 1 {
-                    self.up(peer_id, &text(endpoint.get_remote_address()));
-                }
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, endpoint, .. }
+                if num_established.get() == 1 =>
+            {
+                self.up(peer_id, &text(endpoint.get_remote_address()));
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 self.failed_pings.remove(&connection_id);

@@ -66,7 +66,7 @@ impl Shelf {
         for (word, chunk) in (0..self.words_each()).zip(bytes.chunks_exact_mut(8)) {
             chunk.copy_from_slice(&self.word(number, word).to_le_bytes());
         }
-        ContentHash::new(self.kind, &bytes[..self.kind.len()]).expect("as long as its kind")
+        ContentHash::new(self.kind, &bytes[..self.kind.width()]).expect("as long as its kind")
     }
 
     pub(super) fn words(&self, number: u32) -> [u64; 4] {
@@ -178,7 +178,7 @@ mod tests {
 
     fn hash(kind: HashKind, number: u32) -> ContentHash {
         let digest = crate::digest::Digest::of(&[&number.to_be_bytes()]);
-        ContentHash::new(kind, &digest.0[..kind.len()]).unwrap()
+        ContentHash::new(kind, &digest.0[..kind.width()]).unwrap()
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Import {
                     value[16 + at] = !value[at];
                 }
             }
-            writeln!(file, "{kind}:{}", hex(&value[..kind.len()]))?;
+            writeln!(file, "{kind}:{}", hex(&value[..kind.width()]))?;
         }
         Ok(file.flush()?)
     }

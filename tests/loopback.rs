@@ -1,0 +1,465 @@
+//! Real processes on loopback: the wiring, the permissions, the bad inputs. Waits poll with a deadline; nothing sleeps and
+//! hopes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use hashmesh::api::form::{
+    MatchAnswer, MatchRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest, StatusAnswer,
+};
+use hashmesh::client::{Client, ClientError};
+use hashmesh_protocol::content_hash::ContentHash;
+use hashmesh_protocol::policy::Decision;
+use hashmesh_testnet::cluster::{Cluster, Member, Program};
+use hashmesh_testnet::sim::pdq;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The command that was built together with these tests.
+fn program() -> Program {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().parent().unwrap().join("hashmesh");
+    assert!(path.exists(), "{} is missing: run the tests of the whole workspace", path.display());
+    Program::at(path)
+}
+
+const MEMBERS: [(&str, &str, &str); 3] = [("acme", "Acme", "FR"), ("bolt", "Bolt", "DE"), ("crab", "Crab", "US")];
+
+fn founded(folder: &Path) -> Cluster {
+    Cluster::found(folder, &program(), &MEMBERS).unwrap()
+}
+
+async fn running(folder: &Path) -> Cluster {
+    let mut cluster = founded(folder);
+    cluster.start_all().unwrap();
+    cluster.connected(PATIENCE).await.unwrap();
+    cluster
+}
+
+fn add(hash: ContentHash) -> StatementForm {
+    StatementForm::Add {
+        hash: hash.to_string(),
+        labels: vec!["demo".to_owned()],
+        media: None,
+        quality: None,
+        expiry: None,
+        incident: None,
+        note: None,
+    }
+}
+
+async fn publish(member: &Member, statements: Vec<StatementForm>) -> Result<PublishAnswer, ClientError> {
+    let mut client = Client::admin(&member.folder).await?;
+    client.post("/v1/statements", &StatementsRequest { statements, wait: None }).await
+}
+
+async fn decisions(member: &Member, hashes: &[ContentHash]) -> Vec<Decision> {
+    let mut client = Client::query(&member.folder).await.unwrap();
+    let hashes = hashes.iter().map(ToString::to_string).collect();
+    let request = MatchRequest { hashes, max_distance: None, explain: false };
+    let answer: MatchAnswer = client.post("/v1/match", &request).await.unwrap();
+    answer.results.iter().map(|result| result.decision).collect()
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn own(status: &StatusAnswer) -> &hashmesh::api::form::LogForm {
+    status.logs.iter().find(|log| log.member == status.member).unwrap()
+}
+
+#[tokio::test]
+async fn what_one_node_publishes_all_match_and_what_it_revokes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = running(folder.path()).await;
+    let hash = pdq(1);
+    let answer = publish(cluster.member(0), vec![add(hash)]).await.unwrap();
+    assert_eq!((answer.added, answer.results[0].position.as_deref()), (1, Some("0/0")));
+    for member in cluster.members() {
+        eventually("a match", async || decisions(member, &[hash]).await == [Decision::Review]).await;
+    }
+    publish(cluster.member(1), vec![add(hash)]).await.unwrap();
+    let crab = cluster.member(2);
+    eventually("corroboration", async || decisions(crab, &[hash]).await == [Decision::Block]).await;
+    let revoke = StatementForm::Revoke {
+        hash: Some(hash.to_string()),
+        position: None,
+        reason: hashmesh_protocol::statement::Reason::Appeal,
+    };
+    publish(cluster.member(0), vec![revoke.clone()]).await.unwrap();
+    publish(cluster.member(1), vec![revoke]).await.unwrap();
+    for member in cluster.members() {
+        eventually("the end of the match", async || decisions(member, &[hash]).await == [Decision::None]).await;
+    }
+}
+
+/// SPEC 8, 15: whatever was acknowledged is there after SIGKILL, and the log stays one history.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = running(folder.path()).await;
+    let list = folder.path().join("list");
+    let mut acknowledged = Vec::new();
+    for round in 0..6u64 {
+        let lines: String = (0..20_000).map(|number| format!("{}\n", pdq(round << 32 | number))).collect();
+        fs::write(&list, lines).unwrap();
+        let mut import = cluster.member(0).command(&["import", "--label", "demo"]);
+        let mut import = import.arg(&list).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Small publications beside the import, until the node is killed under them.
+        let begun = Instant::now();
+        let mut number = 1 << 20;
+        while begun.elapsed() < Duration::from_millis(40 * (round + 1)) {
+            let hash = pdq(round << 32 | number);
+            if publish(cluster.member(0), vec![add(hash)]).await.is_ok_and(|answer| answer.added == 1) {
+                acknowledged.push(hash);
+            }
+            number += 1;
+        }
+        cluster.kill(0).unwrap();
+        import.wait().unwrap();
+        cluster.start(0).unwrap();
+        cluster.connected(PATIENCE).await.unwrap();
+        for piece in acknowledged.chunks(1000) {
+            let lost = decisions(cluster.member(0), piece).await.iter().filter(|d| **d == Decision::None).count();
+            assert_eq!(lost, 0, "round {round}");
+        }
+    }
+    assert!(acknowledged.len() > 20, "only {} publications got through", acknowledged.len());
+    // The import goes on where it was cut off.
+    let output = cluster.member(0).attempt(&["import", list.to_str().unwrap(), "--label", "demo"]).unwrap();
+    assert!(output.status.success());
+    let again = cluster.member(0).hashmesh(&["import", list.to_str().unwrap(), "--label", "demo"]).unwrap();
+    assert!(again.contains(" 0 added, 20000 known"), "{again}");
+    cluster.agree(PATIENCE).await.unwrap();
+    for member in cluster.members() {
+        let status = member.status().await.unwrap();
+        assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+        assert_eq!(own(&status).missing, 0);
+    }
+}
+
+/// Network notes, 4.3: a node that was killed and comes back with the same key hears gossip again at once.
+#[tokio::test]
+async fn a_restarted_node_is_heard_and_hears_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = running(folder.path()).await;
+    for round in 0..3 {
+        cluster.kill(2).unwrap();
+        cluster.start(2).unwrap();
+        cluster.connected(PATIENCE).await.unwrap();
+        publish(cluster.member(2), vec![add(pdq(round))]).await.unwrap();
+        publish(cluster.member(0), vec![add(pdq(100 + round))]).await.unwrap();
+        let both = [pdq(round), pdq(100 + round)];
+        for member in cluster.members() {
+            eventually("news", async || !decisions(member, &both).await.contains(&Decision::None)).await;
+        }
+    }
+}
+
+/// SPEC 15.6: a store that is gone is rebuilt from peers, and nothing is signed before.
+#[tokio::test]
+async fn a_lost_store_is_rebuilt_from_peers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = running(folder.path()).await;
+    let hashes: Vec<ContentHash> = (0..500).map(pdq).collect();
+    publish(cluster.member(0), hashes.iter().map(|hash| add(*hash)).collect()).await.unwrap();
+    cluster.agree(PATIENCE).await.unwrap();
+    for damage in ["deleted", "cut short"] {
+        cluster.kill(0).unwrap();
+        let store = cluster.member(0).folder.store();
+        if damage == "deleted" {
+            fs::remove_dir_all(&store).unwrap();
+        } else {
+            let data = fs::OpenOptions::new().write(true).open(store.join("db")).unwrap();
+            data.set_len(data.metadata().unwrap().len() / 2).unwrap();
+        }
+        cluster.start(0).unwrap();
+        cluster.connected(PATIENCE).await.unwrap();
+        cluster.agree(PATIENCE).await.unwrap();
+        let found = decisions(cluster.member(0), &hashes).await;
+        assert!(!found.contains(&Decision::None), "{damage}");
+        let again = publish(cluster.member(0), vec![add(hashes[0])]).await.unwrap();
+        assert_eq!(again.known, 1, "{damage}: the own log is back");
+        publish(cluster.member(0), vec![add(pdq(10_000 + damage.len() as u64))]).await.unwrap();
+        cluster.agree(PATIENCE).await.unwrap();
+    }
+}
+
+/// SPEC 14.1: keys that are on no card get nowhere, and members do not suffer.
+#[tokio::test]
+async fn strangers_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = running(&folder.path().join("ours")).await;
+    let address = cluster.member(0).status().await.unwrap().listening[0].clone();
+    let address = address.split("/p2p/").next().unwrap().to_owned();
+
+    // Members of the same names, of another federation: other keys, another network.
+    let mut others = founded(&folder.path().join("theirs"));
+    others.member(1).hashmesh(&["peers", "remove", "acme"]).unwrap();
+    others.member(1).hashmesh(&["peers", "add", "acme", &address]).unwrap();
+    others.start(1).unwrap();
+    let metrics = || async {
+        let mut stream = Client::query(&cluster.member(0).folder).await.unwrap();
+        stream.text("/metrics").await.unwrap()
+    };
+    eventually("a refusal", async || {
+        let text = metrics().await;
+        let line = text.lines().find(|line| line.starts_with("hashmesh_strangers_refused")).unwrap().to_owned();
+        line.split_whitespace().last().unwrap() != "0"
+    })
+    .await;
+    assert_eq!(cluster.member(0).status().await.unwrap().peers.len(), 2);
+    assert_eq!(others.member(1).status().await.unwrap().peers.len(), 0);
+    publish(cluster.member(0), vec![add(pdq(1))]).await.unwrap();
+    eventually("a match", async || decisions(cluster.member(2), &[pdq(1)]).await == [Decision::Review]).await;
+}
+
+fn mode(path: PathBuf) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_node_refuses_to_run_where_it_must_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = founded(folder.path());
+    let fails = |member: &Member, data: Option<&Path>| {
+        let mut run = member.command(&["run"]);
+        if let Some(data) = data {
+            run.arg("--data").arg(data);
+        }
+        let output = run.stdin(Stdio::null()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(!error.contains("panicked"), "{error}");
+        error
+    };
+
+    let acme = cluster.member(0);
+    let data = acme.folder.root().to_owned();
+    let key = data.join("keys/log.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(fails(acme, None).contains("chmod 600"), "a loose key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let governance = folder.path().join("acme-governance/governance.key");
+    for hidden in ["governance.key", "keys/notes.txt"] {
+        fs::copy(&governance, data.join(hidden)).unwrap();
+        assert!(fails(acme, None).contains("is a governance key"), "{hidden}");
+        fs::remove_file(data.join(hidden)).unwrap();
+    }
+
+    fs::rename(&key, data.join("keys/aside")).unwrap();
+    fs::copy(data.join("keys/witness.key"), &key).unwrap();
+    assert!(fails(acme, None).contains("the log key in this folder is not the one on the member's card"));
+    fs::rename(data.join("keys/aside"), &key).unwrap();
+
+    let policy = data.join("policy.toml");
+    let good = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, format!("{good}\nmin_member = 3\n")).unwrap();
+    assert!(fails(acme, None).contains("min_member"), "an unknown key in the policy");
+    fs::write(&policy, good).unwrap();
+
+    let config = data.join("config.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    fs::write(&config, good.replace("[peers]", "[peer]")).unwrap();
+    assert!(fails(acme, None).contains("unknown field"), "an unknown key in the configuration");
+    fs::write(&config, &good).unwrap();
+
+    let signer = data.join("signer");
+    fs::rename(&signer, data.join("signer-aside")).unwrap();
+    assert!(fails(acme, None).contains("start a new epoch"), "no signer file");
+    fs::copy(data.join("signer-aside"), &signer).unwrap();
+    assert!(fails(acme, None).contains("signer adopt"), "a copied signer file");
+    fs::rename(data.join("signer-aside"), &signer).unwrap();
+
+    cluster.start(0).unwrap();
+    assert!(fails(cluster.member(0), None).contains("is running in this folder already"), "a second instance");
+    let copy = folder.path().join("copy");
+    copy_folder(&data, &copy);
+    assert!(fails(cluster.member(0), Some(&copy)).contains("signer adopt"), "a copy of the whole folder");
+
+    assert_eq!(mode(data.join("run/query.sock")), 0o660);
+    assert_eq!(mode(data.join("run/admin.sock")), 0o600);
+    assert_eq!(mode(data.join("run")), 0o750);
+    assert_eq!(mode(data.join("store")), 0o700);
+    cluster.stop(0).unwrap();
+    assert!(!data.join("run/query.sock").exists(), "a node that stops takes its sockets away");
+
+    // Somebody else answers at the socket of a node that does not run.
+    let listener = std::os::unix::net::UnixListener::bind(data.join("run/query.sock")).unwrap();
+    assert!(fails(cluster.member(0), None).contains("in use"), "a socket in use");
+    drop(listener);
+    cluster.start(0).unwrap();
+    assert!(cluster.member(0).status().await.is_ok(), "the socket of a dead process is replaced");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+}
+
+/// What a running node is asked wrongly is refused with a sentence, and changes nothing.
+#[tokio::test]
+async fn bad_requests_are_refused_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = running(folder.path()).await;
+    let acme = cluster.member(0);
+    let good = pdq(1).to_string();
+    let mut admin = Client::admin(&acme.folder).await.unwrap();
+    let mut query = Client::query(&acme.folder).await.unwrap();
+    async fn refused(client: &mut Client, path: &str, body: Value) -> (u16, String) {
+        match client.post::<Value, Value>(path, &body).await {
+            Err(ClientError::Refused { status, message }) => (status, message),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    for (body, part) in [
+        (json!({ "hashes": [good, "md5:12"] }), "hashes[1]: a md5 hash has 32 hex digits"),
+        (json!({ "hashes": ["crc:00"] }), "not a kind of hash"),
+        (json!({ "hashes": [good], "max_distance": 32 }), "max_distance must be 0 to 31"),
+        (json!({ "hashes": [good], "distance": 3 }), "unknown field `distance`"),
+        (json!({ "hash": good }), "unknown field `hash`"),
+        (json!([1, 2]), "not what was expected"),
+    ] {
+        let (status, message) = refused(&mut query, "/v1/match", body).await;
+        assert!(status == 400 && message.contains(part), "{status} {message}");
+    }
+    let many: Vec<&str> = std::iter::repeat_n(good.as_str(), 10_001).collect();
+    assert_eq!(refused(&mut query, "/v1/match", json!({ "hashes": many })).await.0, 413);
+    let large = "x".repeat(5_000_000);
+    assert_eq!(refused(&mut query, "/v1/match", json!({ "hashes": [large] })).await.0, 413);
+    let mut query = Client::query(&acme.folder).await.unwrap();
+    assert_eq!(refused(&mut query, "/v1/statements", json!({})).await.0, 404, "no admin verb on the query socket");
+    assert_eq!(refused(&mut query, "/v1/health", json!({})).await.0, 405);
+
+    let say = |statement: Value| json!({ "statements": [statement] });
+    for (body, part) in [
+        (say(json!({ "say": "add", "hash": good })), "missing field `labels`"),
+        (say(json!({ "say": "shout", "hash": good })), "unknown variant `shout`"),
+        (say(json!({ "say": "add", "hash": good, "labels": ["demo"], "colour": 1 })), "unknown field `colour`"),
+        (json!({ "statements": [], "urgent": true }), "unknown field `urgent`"),
+    ] {
+        let (status, message) = refused(&mut admin, "/v1/statements", body).await;
+        assert!(status == 400 && message.contains(part), "{status} {message}");
+    }
+    for (statement, part) in [
+        (
+            json!({ "say": "add", "hash": good, "labels": ["nope"] }),
+            "the charter has no label \"nope\" (it has: demo, csam",
+        ),
+        (json!({ "say": "add", "hash": good, "labels": [] }), "1 to 8 labels"),
+        (json!({ "say": "add", "hash": "md5:12", "labels": ["demo"] }), "32 hex digits"),
+        (json!({ "say": "add", "hash": "md5:d41d8cd98f00b204e9800998ecf8427e", "labels": ["demo"] }), "empty file"),
+        (json!({ "say": "add", "hash": format!("pdq:{}", "0".repeat(64)), "labels": ["demo"] }), "degenerate"),
+        (json!({ "say": "add", "hash": good, "labels": ["demo"], "quality": 49 }), "below 50"),
+        (json!({ "say": "add", "hash": good, "labels": ["demo"], "expiry": "tomorrow" }), "2027-01-31T12:00:00Z"),
+        (
+            json!({ "say": "add", "hash": good, "labels": ["demo"], "expiry": "2001-01-01T00:00:00Z" }),
+            "expiry has passed",
+        ),
+        (json!({ "say": "add", "hash": good, "labels": ["demo"], "note": "x".repeat(513) }), "at most 512 bytes"),
+        (json!({ "say": "revoke", "hash": good, "reason": "mistake" }), "nothing to revoke"),
+        (json!({ "say": "revoke", "position": "0/0", "reason": "mistake" }), "no statement at 0/0"),
+        (json!({ "say": "revoke", "position": "zero", "reason": "mistake" }), "not a position"),
+        (json!({ "say": "revoke", "reason": "mistake" }), "either a hash or a position"),
+    ] {
+        let answer: PublishAnswer = admin.post("/v1/statements", &say(statement)).await.unwrap();
+        let result = &answer.results[0];
+        assert_eq!(result.status, PublishStatus::Refused);
+        assert!(result.error.as_ref().unwrap().contains(part), "{:?}", result.error);
+    }
+    let wrong = refused(&mut admin, "/v1/sign-alone", json!({ "origin": "x" })).await;
+    assert!(wrong.0 == 400 && wrong.1.contains("not the origin"), "{wrong:?}");
+    assert_eq!(own(&acme.status().await.unwrap()).size, 0, "nothing was published");
+
+    let unknown = acme.attempt(&["add", &good, "--label", "nope"]).unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no label \"nope\""));
+    let part = acme.attempt(&["add", &good, "md5:d41d8cd98f00b204e9800998ecf8427e", "--label", "demo"]).unwrap();
+    assert_eq!(part.status.code(), Some(4), "one of two");
+}
+
+#[tokio::test]
+async fn lists_are_imported_with_every_bad_line_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = running(folder.path()).await;
+    let list = folder.path().join("list.csv");
+    fs::write(
+        &list,
+        format!(
+            "kind,hash,quality\npdq,{},90\nmd5,12,\nmd5,d41d8cd98f00b204e9800998ecf8427e,\npdq,{},\n",
+            &pdq(1).to_string()[4..],
+            &pdq(2).to_string()[4..]
+        ),
+    )
+    .unwrap();
+    let import = |arguments: &[&str]| {
+        let mut all = vec!["import", list.to_str().unwrap(), "--label", "demo"];
+        all.extend(arguments);
+        cluster.member(0).attempt(&all).unwrap()
+    };
+    let output = import(&[]);
+    assert_eq!(output.status.code(), Some(4));
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(out, "4 lines: 2 added, 0 known before, 2 refused\n");
+    assert!(error.contains("line 3: a md5 hash has 32 hex digits"), "{error}");
+    assert!(error.contains("line 4: the hash of the empty file"), "{error}");
+    let json = String::from_utf8(import(&["--json"]).stdout).unwrap();
+    assert!(json.contains("{\"error\":\"a md5 hash has 32 hex digits, this one has 2\",\"line\":3}"), "{json}");
+    assert!(json.contains("\"known\": 2"), "{json}");
+    let unknown = cluster.member(0).attempt(&["import", list.to_str().unwrap(), "--label", "nope"]).unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("the charter has no label"));
+}
+
+/// CBOR in, CBOR out; health, readiness, metrics, and a description of it all.
+#[tokio::test]
+async fn the_query_socket_speaks_what_services_expect() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = running(folder.path()).await;
+    let acme = cluster.member(0);
+    publish(acme, vec![add(pdq(1))]).await.unwrap();
+    let mut client = Client::query(&acme.folder).await.unwrap();
+    for path in ["/v1/health", "/v1/ready"] {
+        let answer: Value = client.get(path).await.unwrap();
+        assert_eq!(answer["status"], "ok");
+    }
+    let single: MatchAnswer = client.get(&format!("/v1/match/{}?explain=true", pdq(1))).await.unwrap();
+    let found = &single.results[0].matches.as_ref().unwrap()[0];
+    assert_eq!((found.adds[0].member.as_str(), found.adds[0].index, found.distance), ("acme", 0, 0));
+    assert_eq!(found.rule.as_deref(), Some("single source"));
+    assert_eq!(single.basis.charter_version, 0);
+    let openapi: Value = client.get("/openapi.json").await.unwrap();
+    assert!(openapi["paths"]["/v1/match"]["post"].is_object());
+    let metrics = client.text("/metrics").await.unwrap();
+    assert!(metrics.contains("hashmesh_queries_total{decision=\"review\"} 1"), "{metrics}");
+    assert!(!metrics.contains(&pdq(1).to_string()[4..20]), "no content hash in metrics");
+
+    // {"hashes": ["pdq:…"]} in CBOR, the map's length not in its shortest form: services need no canonical encoder.
+    let hash = pdq(1).to_string();
+    let mut body = vec![0xb8, 1, 0x66];
+    body.extend(b"hashes\x81\x78");
+    body.push(u8::try_from(hash.len()).unwrap());
+    body.extend(hash.bytes());
+    let answer = client.cbor("/v1/match", body).await.unwrap();
+    let needle = b"hdecisionfreview";
+    assert!(answer.windows(needle.len()).any(|window| window == needle), "{answer:?}");
+}

@@ -1,0 +1,333 @@
+//! SPEC 15: the contract of a store, on the real one and on the simulator's.
+
+use std::sync::Arc;
+
+use hashmesh::store::{DiskStore, Record, Store, load};
+use hashmesh_protocol::batch::Batch;
+use hashmesh_protocol::bundle;
+use hashmesh_protocol::catalog::{Catalog, Curator};
+use hashmesh_protocol::charter::Parameters;
+use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
+use hashmesh_protocol::entries::{Entries, LateOpening};
+use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::ledger::{Admission, Admitted, Ledger, Mark};
+use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::opening::{Opening, Salt, commitment};
+use hashmesh_protocol::serve::{self, Archive as _};
+use hashmesh_protocol::statement::{Add, Labels, Leaf, Statement};
+use hashmesh_protocol::time::Timestamp;
+use hashmesh_protocol::tree::leaf_hash;
+use hashmesh_protocol::tree::prover::{self, Subtrees};
+use hashmesh_protocol::wire::Answer;
+use hashmesh_testnet::founding::{Founding, found_by};
+use hashmesh_testnet::sim::{Disk, pdq};
+
+struct World {
+    founding: Founding,
+    federation: Federation,
+    ledger: Ledger,
+    log: LogId,
+    openings: Vec<Vec<u8>>,
+}
+
+fn world() -> World {
+    let founding = found_by(&["acme", "bolt"], Parameters::standard());
+    let federation = Federation::new(&founding.genesis);
+    let log = LogId { member: "acme".parse().unwrap(), epoch: 0 };
+    World { ledger: Ledger::new(&federation), federation, founding, log, openings: Vec::new() }
+}
+
+impl World {
+    /// The next leaves of the log, as admitted, signed where they end if wanted. Openings at multiples of `missing` are left out.
+    fn grow(&mut self, count: u64, signed: bool, missing: Option<u64>) -> Arc<Admitted> {
+        let first = self.ledger.log(self.log).unwrap().size();
+        let (mut leaves, mut openings) = (Vec::new(), Vec::new());
+        for number in first..first + count {
+            let opening = Opening::of(&pdq(number), Salt([1; 16]), None).encode();
+            let add = Add {
+                kind: 1,
+                commitment: commitment(&opening),
+                labels: Labels::new(&[1]).unwrap(),
+                media: 2,
+                quality: None,
+                expiry: None,
+                incident: None,
+                replaces: None,
+            };
+            let leaf = Leaf { time: Timestamp(1000 + number / 100), statement: Statement::Add(add) };
+            bundle::push(&mut leaves, &leaf.encode());
+            let left_out = missing.is_some_and(|every| number % every == 0);
+            bundle::push(&mut openings, if left_out { &[] } else { &opening });
+            self.openings.push(opening);
+        }
+        let entries = Entries::read(self.log, first, leaves, openings).unwrap();
+        if !signed {
+            return Arc::new(self.ledger.append(entries).unwrap());
+        }
+        let mut trial = self.ledger.clone();
+        trial.append(entries.clone()).unwrap();
+        let mark = trial.log(self.log).unwrap().mark();
+        let checkpoint = self.sign(mark).note().clone();
+        match self.ledger.admit(Batch { entries, checkpoint, proof: Vec::new() }).unwrap() {
+            Admission::New(admitted) => Arc::from(admitted),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sign(&self, mark: Mark) -> SignedCheckpoint {
+        let key = &self.federation.logs()[&self.log];
+        let checkpoint = Checkpoint { origin: key.name().to_owned(), size: mark.size, root: mark.root };
+        SignedCheckpoint::sign(checkpoint, key, &self.founding.keys[&self.log.member].log)
+    }
+
+    fn mark(&self) -> Mark {
+        self.ledger.log(self.log).unwrap().mark()
+    }
+
+    /// Loads a store as a node does at its start.
+    fn load<S: Store>(&self, store: &mut S, signed: Option<Mark>) -> (Ledger, Arc<Catalog>, Vec<(LogId, u64)>) {
+        let (mut curator, catalog): (Curator, _) = Catalog::new([1, 2]);
+        let loaded = load(store, &self.federation, &mut curator, signed.map(|mark| (self.log, mark)), |_| ()).unwrap();
+        (loaded.ledger, catalog, loaded.cut)
+    }
+}
+
+/// A store that can be closed and opened again.
+trait Shelf {
+    type Store: Store;
+
+    fn open(&mut self) -> Self::Store;
+
+    fn close(&mut self, store: Self::Store);
+}
+
+struct OnDisk(tempfile::TempDir);
+
+impl Shelf for OnDisk {
+    type Store = DiskStore;
+
+    fn open(&mut self) -> DiskStore {
+        DiskStore::open(self.0.path()).unwrap()
+    }
+
+    fn close(&mut self, store: DiskStore) {
+        drop(store);
+    }
+}
+
+#[derive(Default)]
+struct InMemory(Disk);
+
+impl Shelf for InMemory {
+    type Store = Disk;
+
+    fn open(&mut self) -> Disk {
+        self.0.clone()
+    }
+
+    fn close(&mut self, store: Disk) {
+        self.0 = store;
+    }
+}
+
+fn commits_are_loaded_again(shelf: &mut impl Shelf) {
+    let mut world = world();
+    for (count, signed) in
+        [(1, true), (1, true), (61, true), (1, true), (1, false), (300, true), (8192, true), (5, true)]
+    {
+        let mut store = shelf.open();
+        let (before, _, cut) = world.load(&mut store, None);
+        assert_eq!(before.log(world.log).unwrap().mark(), world.mark());
+        assert_eq!(cut, []);
+        let admitted = world.grow(count, signed, None);
+        store.commit(&[Record::Leaves(admitted)]).unwrap();
+        shelf.close(store);
+    }
+    let mut store = shelf.open();
+    let (ledger, catalog, _) = world.load(&mut store, None);
+    let size = world.mark().size;
+    assert_eq!(ledger.log(world.log).unwrap().mark(), world.mark());
+    assert_eq!(ledger.log(world.log).unwrap().whole().unwrap().size(), size);
+    for number in (0..size).step_by(97) {
+        assert!(catalog.find(&pdq(number)).is_some(), "{number}");
+    }
+}
+
+#[test]
+fn whatever_was_committed_is_loaded_again() {
+    commits_are_loaded_again(&mut OnDisk(tempfile::tempdir().unwrap()));
+    commits_are_loaded_again(&mut InMemory::default());
+}
+
+fn several_records_in_one_commit(shelf: &mut impl Shelf) {
+    let mut world = world();
+    let mut store = shelf.open();
+    world.load(&mut store, None);
+    let first = world.grow(70, true, Some(3));
+    let second = world.grow(70, true, None);
+    let leaf = bundle::entries(first.entries.leaves()).nth(66).unwrap().unwrap();
+    let late = LateOpening::check(world.log, 66, leaf, world.openings[66].clone()).unwrap();
+    store.commit(&[Record::Leaves(first), Record::Leaves(second), Record::Opening(Arc::new(late))]).unwrap();
+    shelf.close(store);
+
+    let mut store = shelf.open();
+    let (ledger, catalog, _) = world.load(&mut store, None);
+    let log = ledger.log(world.log).unwrap();
+    assert_eq!(log.mark(), world.mark());
+    let missing: Vec<u64> = log.missing().iter().cloned().flatten().collect();
+    assert_eq!(missing, (0..70).filter(|number| number % 3 == 0 && *number != 66).collect::<Vec<_>>());
+    assert!(catalog.find(&pdq(66)).is_some() && catalog.find(&pdq(63)).is_none());
+}
+
+#[test]
+fn several_records_make_one_commit() {
+    several_records_in_one_commit(&mut OnDisk(tempfile::tempdir().unwrap()));
+    several_records_in_one_commit(&mut InMemory::default());
+}
+
+fn unsigned_leaves_are_dropped(shelf: &mut impl Shelf) {
+    let mut world = world();
+    let mut store = shelf.open();
+    world.load(&mut store, None);
+    let admitted = world.grow(100, true, None);
+    store.commit(&[Record::Leaves(admitted)]).unwrap();
+    let signed = world.mark();
+    let before = world.ledger.clone();
+    let admitted = world.grow(30, false, None);
+    store.commit(&[Record::Leaves(admitted)]).unwrap();
+    shelf.close(store);
+
+    let mut store = shelf.open();
+    let (ledger, catalog, cut) = world.load(&mut store, Some(signed));
+    assert_eq!(ledger.log(world.log).unwrap().mark(), signed);
+    assert_eq!(cut, [(world.log, 100)]);
+    assert!(catalog.find(&pdq(110)).is_none());
+
+    // Something else is said from there on, and nothing of the dropped leaves comes back.
+    world.ledger = before;
+    world.openings.truncate(100);
+    let admitted = world.grow(7, true, None);
+    store.commit(&[Record::Leaves(admitted)]).unwrap();
+    shelf.close(store);
+    let mut store = shelf.open();
+    let (ledger, ..) = world.load(&mut store, Some(world.mark()));
+    assert_eq!(ledger.log(world.log).unwrap().mark(), world.mark());
+    assert_eq!(store.bundles(world.log, 0, 1000, usize::MAX).unwrap().count, 107);
+}
+
+/// SPEC 8.4.
+#[test]
+fn leaves_that_were_never_signed_are_dropped_at_start() {
+    unsigned_leaves_are_dropped(&mut OnDisk(tempfile::tempdir().unwrap()));
+    unsigned_leaves_are_dropped(&mut InMemory::default());
+}
+
+/// All leaf hashes of a log, from its stored leaves.
+struct Naive(Vec<hashmesh_protocol::digest::Digest>);
+
+impl Subtrees for Naive {
+    type Error = std::convert::Infallible;
+
+    fn subtree(&self, level: u32, index: u64) -> Result<hashmesh_protocol::digest::Digest, Self::Error> {
+        let mut hashes = self.0[(index << level) as usize..((index + 1) << level) as usize].to_vec();
+        while hashes.len() > 1 {
+            hashes = hashes.chunks(2).map(|pair| hashmesh_protocol::tree::node_hash(&pair[0], &pair[1])).collect();
+        }
+        Ok(hashes[0])
+    }
+}
+
+fn ranges_and_proofs(shelf: &mut impl Shelf) {
+    let mut world = world();
+    let mut store = shelf.open();
+    world.load(&mut store, None);
+    for _ in 0..5 {
+        let admitted = world.grow(300, true, None);
+        store.commit(&[Record::Leaves(admitted)]).unwrap();
+    }
+    shelf.close(store);
+    let mut store = shelf.open();
+    world.load(&mut store, None);
+    let all = store.bundles(world.log, 0, 1500, usize::MAX).unwrap();
+    let leaves: Vec<&[u8]> = bundle::entries(&all.leaves).map(Result::unwrap).collect();
+    assert_eq!(leaves.len(), 1500);
+    for (from, to) in [(0, 1), (63, 65), (64, 128), (100, 1300), (1499, 1500), (1499, 9999)] {
+        let part = store.bundles(world.log, from, to, usize::MAX).unwrap();
+        let expected = &leaves[from as usize..to.min(1500) as usize];
+        assert_eq!(bundle::entries(&part.leaves).map(Result::unwrap).collect::<Vec<_>>(), expected, "{from}..{to}");
+        assert_eq!(part.count, expected.len() as u64);
+    }
+    assert_eq!(store.bundles(world.log, 1500, 1600, usize::MAX).unwrap().count, 0);
+    let few = store.bundles(world.log, 10, 1500, 2000).unwrap();
+    assert!(few.count > 5 && few.leaves.len() + few.openings.len() <= 2000, "cut by bytes: {}", few.count);
+    assert_eq!(store.bundles(world.log, 10, 1500, 1).unwrap().count, 1, "one at least, or nobody gets on");
+
+    let naive = Naive(leaves.iter().map(|leaf| leaf_hash(leaf)).collect());
+    for (level, index) in [(0, 0), (0, 1499), (3, 100), (7, 5), (8, 0), (8, 4), (9, 1), (10, 0)] {
+        let Ok(expected) = naive.subtree(level, index);
+        assert_eq!(store.subtree(world.log, level, index).unwrap(), expected, "level {level}, index {index}");
+    }
+
+    // What is served is accepted by a ledger that has nothing, in however many steps.
+    let origins = world.federation.origins();
+    let mut fresh = Ledger::new(&world.federation);
+    let mut from = 0;
+    while from < 1500 {
+        let served = serve::range(&store, origins, world.log, from, from + 170).unwrap();
+        let Answer::Range(batch) = Answer::decode(&served, origins).unwrap() else { panic!("leaves were asked for") };
+        assert!(matches!(fresh.admit(*batch), Ok(Admission::New(_))), "from {from}");
+        from = fresh.log(world.log).unwrap().size();
+    }
+    assert_eq!(fresh.log(world.log).unwrap().mark(), world.mark());
+    let Ok(root) = prover::root(&naive, 1500);
+    assert_eq!(fresh.log(world.log).unwrap().root(), root);
+    let beyond = serve::range(&store, origins, world.log, 1500, 1600).unwrap();
+    assert_eq!(Answer::decode(&beyond, origins), Ok(Answer::NotHeld));
+}
+
+#[test]
+fn any_range_can_be_read_served_and_verified() {
+    ranges_and_proofs(&mut OnDisk(tempfile::tempdir().unwrap()));
+    ranges_and_proofs(&mut InMemory::default());
+}
+
+/// SPEC 15.5: no gap between kept checkpoints is wider than a batch, however small the batches were.
+#[test]
+fn checkpoints_are_thinned_but_never_too_far_apart() {
+    let mut shelf = OnDisk(tempfile::tempdir().unwrap());
+    let mut world = world();
+    let mut store = shelf.open();
+    world.load(&mut store, None);
+    for _ in 0..100 {
+        let admitted = world.grow(500, true, None);
+        store.commit(&[Record::Leaves(admitted)]).unwrap();
+    }
+    let mut kept = Vec::new();
+    let mut below = 50_000;
+    while let Some((size, _)) = store.checkpoint(world.log, 0, below).unwrap() {
+        kept.push(size);
+        below = size - 1;
+    }
+    kept.reverse();
+    assert_eq!(kept.last(), Some(&50_000));
+    assert!(kept[0] <= 8192 && kept.windows(2).all(|pair| pair[1] - pair[0] <= 8192), "{kept:?}");
+    assert!(kept.len() <= 14, "{} of 100 kept", kept.len());
+}
+
+#[test]
+fn a_store_of_a_newer_version_and_a_damaged_one_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(DiskStore::open(folder.path()).unwrap());
+    // A half-written snapshot, as a kill while opening leaves it, is no reason to refuse.
+    std::fs::write(folder.path().join("snap.00000000000FFFFF.generating"), b"torn").unwrap();
+    drop(DiskStore::open(folder.path()).unwrap());
+
+    let data = folder.path().join("db");
+    let len = std::fs::metadata(&data).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&data).unwrap().set_len(len / 3).unwrap();
+    match DiskStore::open(folder.path()) {
+        Err(error) => assert!(error.is_damage(), "{error}"),
+        // An empty store was cut short: nothing was in it.
+        Ok(store) => assert!(store.logs().unwrap().is_empty()),
+    }
+}
