@@ -9,3 +9,4 @@ mod loopback;
 mod signing;
 mod statements;
 mod store;
+mod vectors;

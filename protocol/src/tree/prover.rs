@@ -117,6 +117,28 @@ pub(crate) mod tests {
         assert_eq!(begins(consistency(&classic, 2, 5).unwrap()), ["5f083f0a", "bc1a0643"]);
     }
 
+    /// Leaves alpha, beta, gamma: made by the Python package aics-tlog, verified by Go.
+    #[test]
+    fn the_small_case_of_another_implementation_has_its_roots_and_proofs() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        let tree = Naive(["alpha", "beta", "gamma"].map(|leaf| leaf_hash(leaf.as_bytes())).to_vec());
+        let text = |digest: &Digest| STANDARD.encode(digest.as_bytes());
+        let roots = [1, 2, 3].map(|size| text(&root(&tree, size).unwrap()));
+        assert_eq!(
+            roots,
+            [
+                "KhWNiv1I4/iMtBld/bKp5IF9lfpX/TREDZP5quXE+Cs=",
+                "mDy1fATN3VJjTtqzinvvhXCKl08RS72aqexdTOZla0s=",
+                "OF2jDzkXKCyJOd/4UZV+UZqxhGsTUaFMCts7EWMnQqo=",
+            ]
+        );
+        let proof: Vec<_> = inclusion(&tree, 1, 3).unwrap().iter().map(text).collect();
+        assert_eq!(proof, [&roots[0], "THnQ1i989cqIdBVfLTuHXyYl2iuzq8hrvWgz8lupDlE="]);
+        let proof: Vec<_> = consistency(&tree, 2, 3).unwrap().iter().map(text).collect();
+        assert_eq!(proof, ["THnQ1i989cqIdBVfLTuHXyYl2iuzq8hrvWgz8lupDlE="]);
+    }
+
     #[test]
     fn every_proof_of_small_trees_verifies_and_no_shorter_or_longer_one() {
         for size in 0..=33u64 {
