@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +13,9 @@ use super::error::Problem;
 
 /// Longest body, in bytes: 10,000 hashes in JSON take 760 KB.
 pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// How much of a longer one is read before the connection is closed on the caller.
+const MAX_THROWN_AWAY: usize = 64 * 1024 * 1024;
 
 const CBOR: &str = "application/cbor";
 
@@ -82,13 +85,27 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Read<T> {
     }
 }
 
-async fn collect(body: Body) -> Result<Bytes, Problem> {
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than {MAX_BODY} bytes; send fewer items at a time"),
-        )),
-        Err(error) => Err(Problem::bad(format!("the body was cut short: {error}"))),
+/// Reads a body. One that is too long is read on for a while and thrown away: a caller that is cut off while it sends
+/// would see a broken connection instead of the answer that says why.
+async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Problem::bad(format!("the body was cut short: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= MAX_BODY {
+            bytes.extend_from_slice(&data);
+        } else {
+            bytes = Vec::new();
+            if length > MAX_THROWN_AWAY {
+                break;
+            }
+        }
     }
+    if length > MAX_BODY {
+        let message = format!("the body is longer than {MAX_BODY} bytes; send fewer items at a time");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    Ok(bytes.into())
 }
