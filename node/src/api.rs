@@ -31,7 +31,7 @@ pub use query::router as query_router;
 
 use crate::decisions::Decisions;
 use crate::driver::{Callers, Shared};
-use crate::index::{Matcher, Scan};
+use crate::index::Matcher;
 use crate::mailbox::Mailbox;
 use crate::store::DiskArchive;
 
@@ -42,7 +42,7 @@ pub struct View {
     /// The federation.
     pub federation: Arc<Federation>,
     /// Matching.
-    pub matcher: Matcher<Scan>,
+    pub matcher: Matcher,
     /// What this platform believes.
     pub policy: ArcSwap<Policy>,
     /// What the driver shares.

@@ -28,7 +28,8 @@ use crate::decisions::{Decisions, DecisionsError};
 use crate::documents::{DocumentsError, Found};
 use crate::driver::{Callers, Driver, DriverError, Shared};
 use crate::folder::{Folder, FolderError, at, read_text};
-use crate::index::{Matcher, Scan};
+use crate::index::Matcher;
+use crate::index::near::Near;
 use crate::keys::{self, KeysError, NodeKeys};
 use crate::mailbox::Mailbox;
 use crate::net::{Net, NetError, Setup};
@@ -140,7 +141,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     let net = Arc::new(net.await?);
     let view = Arc::new(View {
         member: own.member,
-        matcher: Matcher::new(catalog.clone(), Scan(catalog)),
+        matcher: Matcher::new(catalog.clone(), Near::build(catalog)?),
         policy: ArcSwap::from_pointee(policy),
         shared: shared.clone(),
         callers: callers.clone(),

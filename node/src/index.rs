@@ -1,33 +1,26 @@
 //! Matching: from a content hash that somebody asks about to the stored ones it matches, and the verdict (SPEC 12).
 //!
-//! Exact kinds are looked up in the catalog; PDQ hashes are looked for within a distance by a [`NearIndex`]. Whatever is
+//! Exact kinds are looked up in the catalog; PDQ hashes are looked for within a distance by the [`Near`] index. Whatever is
 //! found is judged by what the members say about it at that moment.
 
-mod scan;
+pub mod near;
 
 use std::sync::Arc;
 
-use hashmesh_protocol::catalog::{Catalog, ContentId, Said};
+use hashmesh_protocol::catalog::{Catalog, Said};
 use hashmesh_protocol::charter::Charter;
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::policy::{Decision, MAX_DISTANCE, Matched, Policy, Verdict};
 use hashmesh_protocol::time::Timestamp;
-pub use scan::Scan;
+use near::Near;
 
 /// Matches listed in one answer; those beyond are counted. The decision takes all of them into account.
 pub const MAX_LISTED: usize = 100;
 
-/// Finds PDQ hashes of the catalog near a given one.
-pub trait NearIndex: Send + Sync {
-    /// Every known PDQ hash within `distance` of `query`, with its distance, in any order. Hashes that nobody stands by any
-    /// more may be among them.
-    fn within(&self, query: &ContentHash, distance: u32) -> Vec<(ContentId, u32)>;
-}
-
 /// Answers match queries.
-pub struct Matcher<N> {
+pub struct Matcher {
     catalog: Arc<Catalog>,
-    near: N,
+    near: Near,
 }
 
 /// What is known about a content hash.
@@ -50,9 +43,9 @@ pub struct Match<'a> {
     pub verdict: Verdict,
 }
 
-impl<N: NearIndex> Matcher<N> {
+impl Matcher {
     /// A matcher over a catalog.
-    pub fn new(catalog: Arc<Catalog>, near: N) -> Self {
+    pub fn new(catalog: Arc<Catalog>, near: Near) -> Self {
         Self { catalog, near }
     }
 

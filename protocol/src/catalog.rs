@@ -9,12 +9,14 @@
 
 mod column;
 mod curator;
+mod directory;
 mod shelf;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use column::{Column, Column32};
+use column::Column;
 pub use curator::Curator;
 use shelf::Shelf;
 
@@ -137,9 +139,11 @@ impl Catalog {
         self.shelf(id.kind).hash(id.number)
     }
 
-    /// The 32 bytes of a PDQ hash as four words, for scans.
-    pub fn pdq_words(&self, number: u32) -> [u64; 4] {
-        self.shelf(HashKind::Pdq).words(number)
+    /// The PDQ hashes with these numbers as they lie in memory: in order, in few slices, four little-endian words a hash.
+    /// They never change and never move.
+    #[inline]
+    pub fn pdq_words(&self, numbers: Range<u32>) -> impl Iterator<Item = &[AtomicU64]> {
+        self.shelf(HashKind::Pdq).words(numbers)
     }
 
     /// How many content hashes of a kind were ever opened here; their numbers are all below.
@@ -150,6 +154,11 @@ impl Catalog {
     /// How many content hashes of a kind somebody stands by: with a live add or dispute.
     pub fn live(&self, kind: HashKind) -> u64 {
         self.live[kind as usize - 1].load(Ordering::Relaxed)
+    }
+
+    /// Memory that looking up hashes of a kind takes, in bytes: the hashes, and the way from hash to number.
+    pub fn exact_bytes(&self, kind: HashKind) -> u64 {
+        self.shelf(kind).bytes()
     }
 
     /// What the members say about a content hash: at most one statement each, live ones only, in no particular order.

@@ -1,6 +1,9 @@
 //! `hashmesh-testnet bench`: figures that anyone can repeat, one JSON object a line.
 
 mod import;
+mod matching;
+mod measure;
+mod statements;
 
 use clap::Subcommand;
 
@@ -9,6 +12,8 @@ use clap::Subcommand;
 pub enum Bench {
     /// How fast lists are imported, with the command line that operators use.
     Import(import::Import),
+    /// How fast hashes are matched, in process.
+    Match(matching::Match),
 }
 
 impl Bench {
@@ -16,6 +21,7 @@ impl Bench {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Import(import) => import.run().await,
+            Self::Match(matching) => tokio::task::block_in_place(|| matching.run()),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Append-only arrays that one thread writes while others read: blocks that double in size and never move.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use bytemuck::Zeroable;
+use bytemuck::allocation::zeroed_slice_box;
 
 /// Elements in the first block.
 const FIRST: u32 = 1 << 10;
@@ -26,8 +30,9 @@ impl<A> Default for Blocks<A> {
     }
 }
 
-impl<A: Default> Blocks<A> {
+impl<A: Zeroable> Blocks<A> {
     /// Where an element lies: which block, and where in it.
+    #[inline]
     fn locate(index: u32) -> (usize, usize) {
         if index < FIRST {
             return (0, index as usize);
@@ -37,6 +42,7 @@ impl<A: Default> Blocks<A> {
     }
 
     /// The element, if its block exists.
+    #[inline]
     fn at(&self, index: u32) -> Option<&A> {
         let (block, offset) = Self::locate(index);
         Some(&self.blocks[block].get()?[offset])
@@ -46,12 +52,37 @@ impl<A: Default> Blocks<A> {
     fn reserve(&self, index: u32) -> &A {
         let (block, offset) = Self::locate(index);
         let len = if block == 0 { FIRST as usize } else { (FIRST as usize) << (block - 1) };
-        &self.blocks[block].get_or_init(|| (0..len).map(|_| A::default()).collect())[offset]
+        // Zeroed by the system, so that the part of a block which is not used yet takes no memory.
+        &self.blocks[block].get_or_init(|| zeroed_slice_box(len))[offset]
+    }
+
+    /// Some elements that lie in one block, all of them if there is such a block.
+    #[inline]
+    pub(super) fn run(&self, from: u32, len: u32) -> &[A] {
+        let (block, offset) = Self::locate(from);
+        self.blocks[block].get().map_or(&[], |block| &block[offset..offset + len as usize])
+    }
+
+    /// The elements of a range as they lie in memory: one slice a block.
+    #[inline]
+    pub(super) fn slices(&self, range: Range<u32>) -> impl Iterator<Item = &[A]> {
+        let mut from = range.start;
+        std::iter::from_fn(move || {
+            if from >= range.end {
+                return None;
+            }
+            let (block, offset) = Self::locate(from);
+            let block = self.blocks[block].get()?;
+            let len = (block.len() - offset).min((range.end - from) as usize);
+            from += len as u32;
+            Some(&block[offset..offset + len])
+        })
     }
 }
 
 impl Column {
     /// Reads a word; zero where none was written. Ordered after whatever published the index.
+    #[inline]
     pub(super) fn get(&self, index: u32) -> u64 {
         self.at(index).map_or(0, |word| word.load(Ordering::Acquire))
     }
@@ -64,6 +95,7 @@ impl Column {
 
 impl Column32 {
     /// Reads a word; zero where none was written.
+    #[inline]
     pub(super) fn get(&self, index: u32) -> u32 {
         self.at(index).map_or(0, |word| word.load(Ordering::Acquire))
     }

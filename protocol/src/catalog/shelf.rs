@@ -1,22 +1,14 @@
 //! The content hashes of one kind: a number for each, and the way from hash to number.
-//!
-//! Open addressing over words of (tag, number), in shards that grow one at a time, so that no insertion ever moves more than
-//! a small part. The tag is the hash's position before it is cut to the table's size: growing reads no content hash.
 
 use std::hash::Hasher;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use siphasher::sip::SipHasher13;
 
-use super::{Column, Column32};
+use super::column::{Column, Column32};
+use super::directory::Directory;
 use crate::content_hash::{ContentHash, HashKind};
-
-/// Shards of a shelf. At 10 million hashes one has 40,000 entries and grows in a millisecond.
-const SHARDS: usize = 256;
-
-/// Slots of a new shard.
-const FIRST_SLOTS: usize = 16;
 
 pub(super) struct Shelf {
     kind: HashKind,
@@ -26,28 +18,18 @@ pub(super) struct Shelf {
     words: Column,
     /// The first row of each hash's chain.
     heads: Column32,
-    shards: Box<[Shard]>,
+    numbers: Directory,
 }
-
-struct Shard {
-    table: ArcSwap<Box<[AtomicU64]>>,
-    /// Written by the curator only.
-    used: AtomicU32,
-}
-
-/// A slot that holds nothing. Numbers in slots are one higher.
-const EMPTY: u64 = 0;
 
 impl Shelf {
     pub(super) fn new(kind: HashKind, key: [u64; 2]) -> Self {
-        let shard = || Shard { table: ArcSwap::from_pointee(slots(FIRST_SLOTS)), used: AtomicU32::new(0) };
         Self {
             kind,
             key,
             len: AtomicU32::new(0),
             words: Column::default(),
             heads: Column32::default(),
-            shards: (0..SHARDS).map(|_| shard()).collect(),
+            numbers: Directory::new(),
         }
     }
 
@@ -56,9 +38,7 @@ impl Shelf {
     }
 
     pub(super) fn find(&self, hash: &ContentHash) -> Option<u32> {
-        let (shard, tag) = self.place(hash);
-        let table = self.shards[shard].table.load();
-        self.probe(&table, tag, hash).ok()
+        self.numbers.find(self.tag(hash), |number| self.is(number, hash))
     }
 
     pub(super) fn hash(&self, number: u32) -> ContentHash {
@@ -69,8 +49,18 @@ impl Shelf {
         ContentHash::new(self.kind, &bytes[..self.kind.width()]).expect("as long as its kind")
     }
 
-    pub(super) fn words(&self, number: u32) -> [u64; 4] {
-        [0, 1, 2, 3].map(|word| if word < self.words_each() { self.word(number, word) } else { 0 })
+    /// The hashes with these numbers as they lie in memory, in order: `words_each` words a hash. Numbers not given away yet
+    /// are left out.
+    #[inline]
+    pub(super) fn words(&self, numbers: Range<u32>) -> impl Iterator<Item = &[AtomicU64]> {
+        let each = self.words_each();
+        let end = numbers.end.min(self.len());
+        self.words.slices(numbers.start.min(end) * each..end * each)
+    }
+
+    /// Memory of hashes and directory. What has been reserved for more hashes and never touched is not in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::from(self.len()) * u64::from(self.words_each()) * 8 + self.numbers.bytes()
     }
 
     pub(super) fn head(&self, number: u32) -> u32 {
@@ -83,56 +73,31 @@ impl Shelf {
 
     /// The number of a hash, a new one if it has none. Called by the curator only.
     pub(super) fn insert(&self, hash: &ContentHash) -> u32 {
-        let (shard, tag) = self.place(hash);
-        let shard = &self.shards[shard];
-        let mut table = shard.table.load_full();
-        let mut slot = match self.probe(&table, tag, hash) {
-            Ok(number) => return number,
-            Err(slot) => slot,
-        };
-        let used = shard.used.load(Ordering::Relaxed) as usize + 1;
-        if used * 4 > table.len() * 3 {
-            table = std::sync::Arc::new(grown(&table));
-            shard.table.store(table.clone());
-            slot = free_slot(&table, tag);
+        let tag = self.tag(hash);
+        if let Some(number) = self.numbers.find(tag, |number| self.is(number, hash)) {
+            return number;
         }
         let number = self.len.load(Ordering::Relaxed);
         for (word, chunk) in (0..self.words_each()).zip(hash.padded().chunks_exact(8)) {
             let value = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
             self.words.set(number * self.words_each() + word, value);
         }
-        shard.used.store(u32::try_from(used).expect("fewer than 2^32"), Ordering::Relaxed);
         self.len.store(number + 1, Ordering::Release);
-        table[slot].store(u64::from(tag) << 32 | u64::from(number + 1), Ordering::Release);
+        self.numbers.insert(tag, number);
         number
     }
 
-    /// The number of a hash, or the slot where it belongs.
-    fn probe(&self, table: &[AtomicU64], tag: u32, hash: &ContentHash) -> Result<u32, usize> {
-        let mask = table.len() - 1;
-        let mut slot = tag as usize & mask;
-        loop {
-            let entry = table[slot].load(Ordering::Acquire);
-            if entry == EMPTY {
-                return Err(slot);
-            }
-            let number = (entry as u32).wrapping_sub(1);
-            if (entry >> 32) as u32 == tag && self.is(number, hash) {
-                return Ok(number);
-            }
-            slot = (slot + 1) & mask;
-        }
-    }
-
     fn is(&self, number: u32, hash: &ContentHash) -> bool {
-        let mut chunks = (0..self.words_each()).zip(hash.padded().chunks_exact(8));
-        chunks.all(|(word, chunk)| self.word(number, word).to_le_bytes() == chunk)
+        let stored = self.words.run(number * self.words_each(), self.words_each());
+        let mut pairs = stored.iter().zip(hash.padded().chunks_exact(8));
+        pairs.all(|(word, chunk)| word.load(Ordering::Relaxed).to_le_bytes() == chunk)
     }
 
     fn word(&self, number: u32, word: u32) -> u64 {
         self.words.get(number * self.words_each() + word)
     }
 
+    #[inline]
     fn words_each(&self) -> u32 {
         match self.kind {
             HashKind::Md5 => 2,
@@ -141,35 +106,12 @@ impl Shelf {
         }
     }
 
-    /// Shard and tag of a hash.
-    fn place(&self, hash: &ContentHash) -> (usize, u32) {
+    /// What the directory knows a hash by. Keyed, so that nobody who chooses content hashes can make them collide.
+    fn tag(&self, hash: &ContentHash) -> u32 {
         let mut hasher = SipHasher13::new_with_keys(self.key[0], self.key[1]);
         hasher.write(hash.value());
-        let digest = hasher.finish();
-        ((digest >> 56) as usize, digest as u32)
+        hasher.finish() as u32
     }
-}
-
-fn slots(count: usize) -> Box<[AtomicU64]> {
-    (0..count).map(|_| AtomicU64::new(EMPTY)).collect()
-}
-
-/// A copy of twice the size. Readers of the old one miss nothing but what is inserted after it was replaced.
-fn grown(table: &[AtomicU64]) -> Box<[AtomicU64]> {
-    let larger = slots(table.len() * 2);
-    for entry in table.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|entry| *entry != EMPTY) {
-        larger[free_slot(&larger, (entry >> 32) as u32)].store(entry, Ordering::Relaxed);
-    }
-    larger
-}
-
-fn free_slot(table: &[AtomicU64], tag: u32) -> usize {
-    let mask = table.len() - 1;
-    let mut slot = tag as usize & mask;
-    while table[slot].load(Ordering::Relaxed) != EMPTY {
-        slot = (slot + 1) & mask;
-    }
-    slot
 }
 
 #[cfg(test)]
