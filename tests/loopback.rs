@@ -62,7 +62,7 @@ async fn decisions(member: &Member, hashes: &[ContentHash]) -> Vec<Decision> {
     let hashes = hashes.iter().map(ToString::to_string).collect();
     let request = MatchRequest { hashes, max_distance: None, explain: false };
     let answer: MatchAnswer = client.post("/v1/match", &request).await.unwrap();
-    answer.results.iter().map(|result| result.decision).collect()
+    answer.decisions
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -443,7 +443,7 @@ async fn the_query_socket_speaks_what_services_expect() {
         assert_eq!(answer["status"], "ok");
     }
     let single: MatchAnswer = client.get(&format!("/v1/match/{}?explain=true", pdq(1))).await.unwrap();
-    let found = &single.results[0].matches.as_ref().unwrap()[0];
+    let found = &single.results.as_ref().unwrap()[0].matches[0];
     assert_eq!((found.adds[0].member.as_str(), found.adds[0].index, found.distance), ("acme", 0, 0));
     assert_eq!(found.rule.as_deref(), Some("single source"));
     assert_eq!(single.basis.charter_version, 0);
@@ -460,6 +460,49 @@ async fn the_query_socket_speaks_what_services_expect() {
     body.push(u8::try_from(hash.len()).unwrap());
     body.extend(hash.bytes());
     let answer = client.cbor("/v1/match", body).await.unwrap();
-    let needle = b"hdecisionfreview";
+    let needle = b"idecisions\x81freview";
     assert!(answer.windows(needle.len()).any(|window| window == needle), "{answer:?}");
+    // The same as a byte string: the kind's number, then the value.
+    let mut body = b"\xa1\x66hashes\x81\x58\x21\x01".to_vec();
+    body.extend(pdq(1).value());
+    let bytes = client.cbor("/v1/match", body).await.unwrap();
+    assert!(bytes.windows(needle.len()).any(|window| window == needle), "{bytes:?}");
+}
+
+/// SPEC 12.6, 12.7.
+#[tokio::test]
+async fn a_policy_is_compared_and_applied_and_what_trips_a_breaker_waits_for_a_person() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = founded(folder.path());
+    let config = cluster.member(0).folder.config();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("remember_queries = 10\n{text}")).unwrap();
+    cluster.start_all().unwrap();
+    cluster.connected(PATIENCE).await.unwrap();
+    let acme = cluster.member(0);
+    publish(acme, vec![add(pdq(1))]).await.unwrap();
+    assert_eq!(decisions(acme, &[pdq(1), pdq(2)]).await, [Decision::Review, Decision::None]);
+
+    let rule = "[[rule]]\nname = \"alone\"\nmin_members = 1\nstage = \"block\"\n[breakers]\nhash_matches = 3\n";
+    let mut admin = Client::admin(&acme.folder).await.unwrap();
+    let diff: Value = admin.post("/v1/policy/diff", &json!({ "text": rule })).await.unwrap();
+    assert_eq!((&diff["queries"], &diff["raised"], &diff["lowered"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!(diff["examples"][0]["rule_after"], "alone");
+    let bad = admin.post::<_, Value>("/v1/policy", &json!({ "text": "[[rules]]" })).await.unwrap_err();
+    assert!(bad.to_string().contains("unknown field"), "{bad}");
+    assert_eq!(decisions(acme, &[pdq(1)]).await, [Decision::Review], "the old one stays in force");
+    let _applied: Value = admin.post("/v1/policy", &json!({ "text": rule })).await.unwrap();
+    assert_eq!(fs::read_to_string(acme.folder.policy()).unwrap(), rule);
+
+    // The third and the fourth match of this hour; two came before.
+    assert_eq!(decisions(acme, &[pdq(1)]).await, [Decision::Block]);
+    decisions(acme, &[pdq(1)]).await;
+    assert_eq!(decisions(acme, &[pdq(1)]).await, [Decision::Review]);
+    let held: Value = admin.get("/v1/quarantine").await.unwrap();
+    assert_eq!(held["held"][0]["subject"], pdq(1).to_string());
+    let release = json!({ "subject": pdq(1).to_string() });
+    let left: Value = admin.post("/v1/quarantine/release", &release).await.unwrap();
+    assert_eq!(left["held"], json!([]));
+    assert_eq!(decisions(acme, &[pdq(1)]).await, [Decision::Block]);
+    assert!(admin.post::<_, Value>("/v1/quarantine/release", &release).await.is_err(), "not there any more");
 }

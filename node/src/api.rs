@@ -5,6 +5,7 @@
 //! name or changes the node, each act written to the decision log first.
 
 mod admin;
+mod asked;
 mod body;
 mod codec;
 mod error;
@@ -12,8 +13,11 @@ pub mod form;
 mod log;
 mod metrics;
 mod openapi;
+mod policy;
 mod query;
+mod remembered;
 pub mod socket;
+mod starting;
 mod status;
 
 use std::sync::Arc;
@@ -28,11 +32,15 @@ use hashmesh_protocol::policy::Policy;
 pub use admin::router as admin_router;
 pub use metrics::Metrics;
 pub use query::router as query_router;
+pub use remembered::Remembered;
+pub use starting::{Progress, router as starting_router};
 
 use crate::decisions::Decisions;
 use crate::driver::{Callers, Shared};
+use crate::folder::Folder;
 use crate::index::Matcher;
 use crate::mailbox::Mailbox;
+use crate::quarantine::Quarantine;
 use crate::store::DiskArchive;
 
 /// What requests are answered from.
@@ -42,9 +50,15 @@ pub struct View {
     /// The federation.
     pub federation: Arc<Federation>,
     /// Matching.
-    pub matcher: Matcher,
+    pub matcher: Arc<Matcher>,
     /// What this platform believes.
-    pub policy: ArcSwap<Policy>,
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// What waits for a person.
+    pub quarantine: Arc<Quarantine>,
+    /// The last queries, if the operator wants that.
+    pub remembered: Remembered,
+    /// The node's files.
+    pub folder: Folder,
     /// What the driver shares.
     pub shared: Arc<Shared>,
     /// Callers of the driver.

@@ -7,6 +7,7 @@ mod ask;
 mod founding;
 mod import;
 mod node;
+mod policy;
 mod publish;
 mod show;
 mod table;
@@ -73,6 +74,12 @@ enum Command {
     Match(ask::Match),
     /// Hash files.
     Hash(ask::Hash),
+    /// Check, show, compare or exchange the policy.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Show or release what waits until a person has looked.
+    #[command(subcommand)]
+    Quarantine(policy::QuarantineCommand),
     /// Show the running node's state.
     Status,
     /// Show what a member has said.
@@ -157,6 +164,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
         Command::Import(import) => block_on(import.run(context)),
         Command::Match(ask) => block_on(ask.run(context)),
         Command::Hash(hash) => hash.run(context),
+        Command::Policy(policy) => block_on(policy.run(context)),
+        Command::Quarantine(quarantine) => block_on(quarantine.run(context)),
         Command::Status => block_on(show::status(context)),
         Command::Log(log) => block_on(log.run(context)),
     }

@@ -20,6 +20,9 @@ pub struct Config {
     /// from their cards.
     #[serde(default)]
     pub peers: BTreeMap<MemberId, Vec<String>>,
+    /// How many of the last queries are kept, in memory only, for `hashmesh policy diff`. 0, which is the default: none.
+    #[serde(default)]
+    pub remember_queries: u32,
 }
 
 /// Why there is no configuration.

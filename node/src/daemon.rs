@@ -18,27 +18,26 @@ use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::policy::{Policy, PolicyError};
 use hashmesh_protocol::serve::Archive as _;
 use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::api::socket::{Role, SocketError, bind, serve};
-use crate::api::{Metrics, NetView, View, admin_router, query_router};
+use crate::api::socket::{Role, Routes, SocketError, bind, serve};
+use crate::api::{Metrics, NetView, Progress, Remembered, View, admin_router, query_router, starting_router};
 use crate::config::{Config, ConfigError};
 use crate::decisions::{Decisions, DecisionsError};
 use crate::documents::{DocumentsError, Found};
 use crate::driver::{Callers, Driver, DriverError, Shared};
-use crate::folder::{Folder, FolderError, at, read_text};
+use crate::folder::{Folder, FolderError, MAX_POLICY, at, read_text};
 use crate::index::Matcher;
-use crate::index::near::Near;
 use crate::keys::{self, KeysError, NodeKeys};
 use crate::mailbox::Mailbox;
 use crate::net::{Net, NetError, Setup};
+use crate::quarantine::{Pace, Quarantine};
 use crate::signer::{Signer, SignerError};
 use crate::store::{DiskStore, HeadsFile, StoreError, load};
 use crate::{clock, keys::random};
-
-/// Longest policy file, in bytes.
-const MAX_POLICY: u64 = 16 * 1024 * 1024;
 
 /// How long connections may take to finish once the node is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -65,6 +64,8 @@ pub enum RunError {
     Net(#[from] NetError),
     #[error(transparent)]
     Driver(#[from] DriverError),
+    #[error("the system gives no threads: {0}")]
+    Threads(std::io::Error),
     #[error("{0} is missing: this node has joined no federation yet (hashmesh join)")]
     NotJoined(PathBuf),
     #[error("{path}")]
@@ -95,19 +96,18 @@ struct Prepared {
     signer: Signer,
     own: LogId,
     decisions: Decisions,
+    quarantine: Arc<Quarantine>,
 }
 
 /// Runs a node until it is told to stop. `ready` is called once queries are answered.
 pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
-    let mut prepared = prepare(folder)?;
+    let prepared = prepare(folder)?;
     let started = Instant::now();
-    let loading = tokio::task::spawn_blocking(move || {
-        let loaded = Loaded::from_store(&prepared.folder.store(), &mut prepared);
-        (prepared, loaded)
-    });
-    let (prepared, loaded) = loading.await.expect("loading does not panic");
+    // The sockets are taken before anything else is done: a second node must not get that far.
+    let sockets = Sockets::open(&prepared.folder)?;
+    let (prepared, loaded) = load_off_thread(prepared, sockets.progress.clone()).await;
     let Loaded { store, ledger, curator, signed } = loaded?;
-    let Prepared { folder, config, keys, federation, policy, signer, own, decisions } = prepared;
+    let Prepared { folder, config, keys, federation, policy, signer, own, decisions, quarantine } = prepared;
     let catalog = curator.catalog().clone();
     let heads = HeadsFile::new(folder.heads());
     for shrunk in heads.compare(&ledger, &federation) {
@@ -127,9 +127,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     });
     let mailbox = Arc::new(Mailbox::default());
     let callers = Arc::new(Callers::default());
-    // The sockets are taken before anything is announced to anybody: a second node must not get that far.
-    let query = bind(&folder.query_socket(), Role::Query)?;
-    let admin = bind(&folder.admin_socket(), Role::Admin)?;
+    let remembered = Remembered::new(config.remember_queries);
     let net = Net::start(Setup {
         federation: federation.clone(),
         node: keys.node.clone(),
@@ -139,10 +137,15 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         heads: shared.heads.clone(),
     });
     let net = Arc::new(net.await?);
+    let matcher = Arc::new(Matcher::new(catalog));
+    let policy = Arc::new(ArcSwap::from_pointee(policy));
     let view = Arc::new(View {
         member: own.member,
-        matcher: Matcher::new(catalog.clone(), Near::build(catalog)?),
-        policy: ArcSwap::from_pointee(policy),
+        matcher: matcher.clone(),
+        policy: policy.clone(),
+        quarantine: quarantine.clone(),
+        remembered,
+        folder: folder.clone(),
         shared: shared.clone(),
         callers: callers.clone(),
         mailbox: mailbox.clone(),
@@ -164,15 +167,18 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         mailbox: mailbox.clone(),
         callers,
         shared: shared.clone(),
+        matcher: matcher.clone(),
+        pace: Pace::default(),
+        policy,
+        quarantine,
     };
-    let (stop, stopping) = watch::channel(false);
-    let servers = [
-        tokio::spawn(serve(query, Role::Query, query_router(view.clone()), stopping.clone())),
-        tokio::spawn(serve(admin, Role::Admin, admin_router(view), stopping)),
-    ];
+    sockets.answer(view);
     let driver = driver.spawn();
     let driver = tokio::task::spawn_blocking(move || driver.join().expect("the driver does not panic"));
-    tracing::info!("answering queries");
+    tracing::info!("answering queries about exact hashes");
+    let indexed = tokio::task::spawn_blocking(move || matcher.build_near()).await;
+    indexed.expect("building does not panic")?;
+    tracing::info!(ms = started.elapsed().as_millis(), "answering queries");
     ready();
     let ended = until_told(driver, &shared).await;
     mailbox.close();
@@ -180,15 +186,88 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         Ended::Told(driver) => driver.await.expect("the driver does not panic").err(),
         Ended::Failed(error) => Some(error),
     };
-    // Nobody waits for this if all servers are gone already.
-    let _gone = stop.send(true);
-    for server in servers {
-        let _slow = tokio::time::timeout(GRACE, server).await;
-    }
-    for socket in [folder.query_socket(), folder.admin_socket()] {
-        let _gone = fs::remove_file(socket);
-    }
+    sockets.close().await;
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The sockets, served from the start on threads of their own: neither an import nor a peer can keep a query waiting.
+struct Sockets {
+    folder: Folder,
+    /// Kept for as long as the sockets are served.
+    _threads: Threads,
+    progress: Progress,
+    query: Routes,
+    admin: Routes,
+    stop: watch::Sender<bool>,
+    servers: [JoinHandle<()>; 2],
+}
+
+impl Sockets {
+    /// Takes both sockets. Until [`answer`](Self::answer) they say that the node is loading.
+    fn open(folder: &Folder) -> Result<Self, RunError> {
+        let threads = Threads::start("query").map_err(RunError::Threads)?;
+        let progress = Progress::default();
+        let starting = || Arc::new(ArcSwap::from_pointee(starting_router(progress.clone())));
+        let (query, admin) = (starting(), starting());
+        let (stop, stopping) = watch::channel(false);
+        let serve = |path: PathBuf, role: Role, routes: &Routes| {
+            let _within = threads.handle().enter();
+            let listener = bind(&path, role)?;
+            Ok::<_, SocketError>(threads.handle().spawn(serve(listener, role, routes.clone(), stopping.clone())))
+        };
+        let servers =
+            [serve(folder.query_socket(), Role::Query, &query)?, serve(folder.admin_socket(), Role::Admin, &admin)?];
+        Ok(Self { folder: folder.clone(), _threads: threads, progress, query, admin, stop, servers })
+    }
+
+    fn answer(&self, view: Arc<View>) {
+        self.query.store(Arc::new(query_router(view.clone())));
+        self.admin.store(Arc::new(admin_router(view)));
+    }
+
+    /// Lets the requests under way be finished.
+    async fn close(mut self) {
+        // Nobody waits for this if all servers are gone already.
+        let _gone = self.stop.send(true);
+        for server in &mut self.servers {
+            let _slow = tokio::time::timeout(GRACE, server).await;
+        }
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for socket in [self.folder.query_socket(), self.folder.admin_socket()] {
+            let _gone = fs::remove_file(socket);
+        }
+    }
+}
+
+/// A runtime that can be dropped anywhere.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start(name: &str) -> std::io::Result<Self> {
+        Ok(Self(Some(Builder::new_multi_thread().thread_name(name).enable_all().build()?)))
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("there until it is dropped").handle()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.take().expect("dropped once").shutdown_background();
+    }
+}
+
+async fn load_off_thread(mut prepared: Prepared, progress: Progress) -> (Prepared, Result<Loaded, RunError>) {
+    let loading = tokio::task::spawn_blocking(move || {
+        let loaded = Loaded::from_store(&prepared.folder.store(), &mut prepared, &progress);
+        (prepared, loaded)
+    });
+    loading.await.expect("loading does not panic")
 }
 
 enum Ended {
@@ -254,7 +333,8 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     let policy = Policy::parse(&read_text(&path, MAX_POLICY)?, federation.charter());
     let policy = policy.map_err(|error| RunError::Policy { path, error })?;
     let decisions = Decisions::open(&folder.decisions())?;
-    Ok(Prepared { folder, config, keys, federation, policy, signer, own, decisions })
+    let quarantine = Arc::new(Quarantine::open(&folder.quarantine())?);
+    Ok(Prepared { folder, config, keys, federation, policy, signer, own, decisions, quarantine })
 }
 
 /// What comes out of the store.
@@ -268,19 +348,19 @@ struct Loaded {
 impl Loaded {
     /// Loads the store. One that is damaged is set aside, and everything is fetched from peers again: the signer file says
     /// what was signed, and nothing is signed before the own log is back.
-    fn from_store(path: &Path, prepared: &mut Prepared) -> Result<Self, RunError> {
-        match Self::load(path, prepared) {
+    fn from_store(path: &Path, prepared: &mut Prepared, progress: &Progress) -> Result<Self, RunError> {
+        match Self::load(path, prepared, progress) {
             Err(RunError::Store(error)) if error.is_damage() => {
                 let aside = path.with_extension(format!("damaged-{}", clock::now().0));
                 tracing::error!(%error, aside = %aside.display(), "the store is set aside; peers are asked for everything");
                 fs::rename(path, &aside).map_err(|error| at(path, error))?;
-                Self::load(path, prepared)
+                Self::load(path, prepared, progress)
             }
             loaded => loaded,
         }
     }
 
-    fn load(path: &Path, prepared: &mut Prepared) -> Result<Self, RunError> {
+    fn load(path: &Path, prepared: &mut Prepared, progress: &Progress) -> Result<Self, RunError> {
         let begun = Instant::now();
         let mut store = DiskStore::open(path)?;
         let signed = signed(&store, prepared)?;
@@ -291,6 +371,7 @@ impl Loaded {
         let mut told = Instant::now();
         let loaded = load(&mut store, &prepared.federation, &mut curator, Some((prepared.own, signed)), |more| {
             count += more;
+            progress.store(count, Ordering::Relaxed);
             if told.elapsed() > Duration::from_secs(1) {
                 told = Instant::now();
                 tracing::info!(statements = count, "loading");

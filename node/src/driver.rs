@@ -13,17 +13,21 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::Curator;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
+use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::policy::Policy;
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::wire::Heads;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock;
+use crate::index::Matcher;
 use crate::mailbox::Mailbox;
 use crate::net::Net;
+use crate::quarantine::{Pace, Quarantine, Subject};
 use crate::signer::{Signer, SignerError};
 use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
 
@@ -108,6 +112,14 @@ pub struct Driver {
     pub callers: Arc<Callers>,
     /// What readers see.
     pub shared: Arc<Shared>,
+    /// Matching, which is told that there is more to match.
+    pub matcher: Arc<Matcher>,
+    /// How much each member says.
+    pub pace: Pace,
+    /// What says how much is too much.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// Where those go who said it.
+    pub quarantine: Arc<Quarantine>,
 }
 
 /// Why the driver ended before it was told to. Nothing may be decided any more: what the engine believes is ahead of the
@@ -203,7 +215,7 @@ impl Driver {
                     further.append(&mut self.engine.step(Input::Signed(checkpoint), clock::now()));
                 }
                 Effect::KeepCheckpoint(log, checkpoint) => self.store.keep_checkpoint(log, &checkpoint)?,
-                Effect::Show(admitted) => self.curator.show(&admitted.entries, |_| ()),
+                Effect::Show(admitted) => self.show(&admitted.entries),
                 Effect::ShowOpening(late) => self.curator.open(&late, |_| ()),
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),
                 Effect::Judge { delivery, relay } => self.net.judge(delivery, relay),
@@ -214,6 +226,19 @@ impl Driver {
             }
         }
         Ok(further)
+    }
+
+    fn show(&mut self, entries: &Entries) {
+        self.curator.show(entries, |_| ());
+        if let Ok(near) = self.matcher.near() {
+            near.grown();
+        }
+        let log = entries.log();
+        let (began, live) = (self.curator.began(log).unwrap_or_default(), self.curator.live(log.member));
+        let (count, limits) = (entries.end() - entries.first(), self.policy.load().breakers());
+        if let Some(why) = self.pace.grown(log, count, began, live, limits, clock::now()) {
+            self.quarantine.hold(Subject::Member(log.member), why);
+        }
     }
 
     fn sign(&mut self, log: LogId, mark: Mark) -> Result<SignedCheckpoint, SignerError> {
@@ -232,8 +257,11 @@ impl Driver {
         alarms.push_back((clock::now(), alarm));
     }
 
-    fn share(&self) {
-        self.shared.status.store(Arc::new(self.engine.status()));
+    fn share(&mut self) {
+        let status = self.engine.status();
+        let current = status.logs.iter().filter(|log| log.size >= log.known);
+        current.for_each(|log| self.pace.is_current(log.log));
+        self.shared.status.store(Arc::new(status));
         self.shared.heads.store(Arc::new(self.engine.heads()));
     }
 

@@ -5,14 +5,15 @@
 
 pub mod near;
 
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::sync::{Arc, OnceLock};
 
 use hashmesh_protocol::catalog::{Catalog, Said};
-use hashmesh_protocol::charter::Charter;
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
-use hashmesh_protocol::policy::{Decision, MAX_DISTANCE, Matched, Policy, Verdict};
-use hashmesh_protocol::time::Timestamp;
+use hashmesh_protocol::policy::{Circumstances, Decision, MAX_DISTANCE, Matched, Policy, Verdict};
 use near::Near;
+
+use crate::keys::KeysError;
 
 /// Matches listed in one answer; those beyond are counted. The decision takes all of them into account.
 pub const MAX_LISTED: usize = 100;
@@ -20,8 +21,13 @@ pub const MAX_LISTED: usize = 100;
 /// Answers match queries.
 pub struct Matcher {
     catalog: Arc<Catalog>,
-    near: Near,
+    near: OnceLock<Near>,
 }
+
+/// The near index is still being built: exact kinds are answered, PDQ hashes not yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the index of {0} PDQ hashes is still being built; other kinds are answered")]
+pub struct Indexing(u32);
 
 /// What is known about a content hash.
 #[derive(Debug)]
@@ -44,9 +50,22 @@ pub struct Match<'a> {
 }
 
 impl Matcher {
-    /// A matcher over a catalog.
-    pub fn new(catalog: Arc<Catalog>, near: Near) -> Self {
-        Self { catalog, near }
+    /// A matcher over a catalog, for exact kinds at first.
+    pub fn new(catalog: Arc<Catalog>) -> Self {
+        Self { catalog, near: OnceLock::new() }
+    }
+
+    /// Builds the near index; from then on PDQ hashes are answered.
+    pub fn build_near(&self) -> Result<(), KeysError> {
+        let near = Near::build(self.catalog.clone())?;
+        // Only ever built once; if not, the first one serves.
+        let _second = self.near.set(near);
+        Ok(())
+    }
+
+    /// The near index, once it is there.
+    pub fn near(&self) -> Result<&Near, Indexing> {
+        self.near.get().ok_or_else(|| Indexing(self.catalog.known(HashKind::Pdq)))
     }
 
     /// The catalog.
@@ -61,32 +80,40 @@ impl Matcher {
         hash: &ContentHash,
         distance: Option<u32>,
         policy: &Policy,
-        charter: &Charter,
-        as_of: Timestamp,
-    ) -> Answer<'_> {
+        at: &Circumstances<'_>,
+    ) -> Result<Answer<'_>, Indexing> {
         let near = match hash.kind() {
             HashKind::Pdq => {
                 let reach = distance.unwrap_or(MAX_DISTANCE).min(policy.reach());
-                self.near.within(hash, reach)
+                self.near()?.within(hash, reach)
             }
             _ => self.catalog.find(hash).map(|id| (id, 0)).into_iter().collect(),
         };
-        let mut matches: Vec<Match<'_>> = near
-            .into_iter()
-            .filter_map(|(id, distance)| {
-                let said: Vec<Said<'_>> = self.catalog.said(id).collect();
-                if said.is_empty() {
-                    return None;
-                }
-                let matched = Matched { hash: self.catalog.hash(id), distance, said };
-                let verdict = policy.judge(&matched, charter, as_of);
-                Some(Match { matched, verdict })
-            })
-            .collect();
-        let found = matches.len();
-        let decision = matches.iter().map(|m| m.verdict.decision).max().unwrap_or_default();
-        matches.sort_by_key(|m| (std::cmp::Reverse(m.verdict.decision), m.matched.distance, m.matched.hash));
-        matches.truncate(MAX_LISTED);
-        Answer { decision, matches, found }
+        let mut answer = Answer { decision: Decision::None, matches: Vec::new(), found: 0 };
+        for (id, distance) in near {
+            let said: Vec<Said<'_>> = self.catalog.said(id).collect();
+            if said.is_empty() {
+                continue;
+            }
+            let matched = Matched { hash: self.catalog.hash(id), distance, said };
+            let verdict = policy.judge(&matched, at);
+            answer.found += 1;
+            answer.decision = answer.decision.max(verdict.decision);
+            answer.matches.push(Match { matched, verdict });
+            // All are judged; those that will not be listed are not kept.
+            if answer.matches.len() == 2 * MAX_LISTED {
+                answer.shorten();
+            }
+        }
+        answer.shorten();
+        Ok(answer)
+    }
+}
+
+impl Answer<'_> {
+    /// Keeps what is to be listed.
+    fn shorten(&mut self) {
+        self.matches.sort_by_key(|m| (Reverse(m.verdict.decision), m.matched.distance, m.matched.hash));
+        self.matches.truncate(MAX_LISTED);
     }
 }

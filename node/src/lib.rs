@@ -16,5 +16,7 @@ pub mod index;
 pub mod keys;
 pub mod mailbox;
 pub mod net;
+pub mod quarantine;
+mod sentence;
 pub mod signer;
 pub mod store;

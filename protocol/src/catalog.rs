@@ -69,6 +69,8 @@ pub struct Said<'a> {
     pub time: Timestamp,
     /// What.
     pub attributes: &'a Attributes,
+    /// Whether enough witnesses have cosigned a tree that holds it.
+    pub settled: bool,
 }
 
 impl Said<'_> {
@@ -92,6 +94,8 @@ struct LogEntry {
     id: LogId,
     /// Where the author's time changes: first index, and the time from there on. A batch has one time or few.
     times: boxcar::Vec<(u64, Timestamp)>,
+    /// How many of its leaves are settled.
+    settled: AtomicU64,
 }
 
 /// One row a statement.
@@ -185,7 +189,8 @@ impl Catalog {
     fn read(&self, place: Place, attributes: u32) -> Said<'_> {
         let log = &self.logs[usize::from(place.log())];
         let attributes = &self.attributes[attributes as usize];
-        Said { log: log.id, index: place.index(), time: log.time(place.index()), attributes }
+        let settled = place.index() < log.settled.load(Ordering::Relaxed);
+        Said { log: log.id, index: place.index(), time: log.time(place.index()), attributes, settled }
     }
 
     fn shelf(&self, kind: HashKind) -> &Shelf {
@@ -194,6 +199,10 @@ impl Catalog {
 }
 
 impl LogEntry {
+    fn new(id: LogId) -> Self {
+        Self { id, times: boxcar::Vec::new(), settled: AtomicU64::new(0) }
+    }
+
     /// The time of a leaf: that of the last change at or before it.
     fn time(&self, index: u64) -> Timestamp {
         let (mut low, mut high) = (0, self.times.count());

@@ -299,7 +299,11 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn charter() -> Charter {
-        let cards = [("acme", "FR"), ("bolt", "DE"), ("crab", "US"), ("dove", "JP")];
+        charter_in(&["FR", "DE", "US", "JP"])
+    }
+
+    pub(crate) fn charter_in(places: &[&str; 4]) -> Charter {
+        let cards = ["acme", "bolt", "crab", "dove"].into_iter().zip(places);
         let cards: Vec<_> = (0u8..).zip(cards).map(|(seed, (id, place))| card(id, place, seed)).collect();
         found("safety.example".parse().unwrap(), &cards, labels(), Parameters::standard()).unwrap()
     }

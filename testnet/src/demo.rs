@@ -139,8 +139,8 @@ async fn find_pictures(member: &Member, pictures: &[Picture]) -> anyhow::Result<
             let pdq = hash_file(path)?.pdq.map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
             let request = MatchRequest { hashes: vec![pdq.hash.to_string()], max_distance: None, explain: true };
             let answer: MatchAnswer = client.post("/v1/match", &request).await?;
-            let result = &answer.results[0];
-            let nearest = result.matches.iter().flatten().next();
+            let result = answer.results.as_deref().and_then(<[_]>::first).context("an explanation")?;
+            let nearest = result.matches.first();
             let who = nearest
                 .map(|found| found.adds.iter().map(|claim| claim.member.as_str()).collect::<Vec<_>>().join(", "));
             let distance = nearest.map_or_else(String::new, |found| format!("{} bits", found.distance));
@@ -163,7 +163,7 @@ async fn find_pictures(member: &Member, pictures: &[Picture]) -> anyhow::Result<
 /// Whether a node decides anything about a hash.
 async fn decided(client: &mut Client, hash: &ContentHash) -> anyhow::Result<bool> {
     let answer: MatchAnswer = client.get(&format!("/v1/match/{hash}")).await?;
-    Ok(answer.results[0].decision != Decision::None)
+    Ok(answer.decisions != [Decision::None])
 }
 
 /// Waits until a node decides something about a hash, or nothing any more.

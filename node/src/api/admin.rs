@@ -23,7 +23,7 @@ use super::error::{Problem, no_such_method, no_such_path};
 use super::form::{
     ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneRequest, StatementForm, StatementsRequest,
 };
-use super::{View, log, metrics, openapi, query, status};
+use super::{View, log, metrics, openapi, policy, query, status};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
 
@@ -39,6 +39,10 @@ pub fn router(view: Arc<View>) -> Router {
         .route("/v1/statements", post(statements))
         .route("/v1/import", post(import))
         .route("/v1/sign-alone", post(sign_alone))
+        .route("/v1/policy", get(policy::show).post(policy::apply))
+        .route("/v1/policy/diff", post(policy::diff))
+        .route("/v1/quarantine", get(policy::quarantine))
+        .route("/v1/quarantine/release", post(policy::release))
         .route("/v1/status", get(status::show))
         .route("/v1/log/{member}", get(log::show))
         .route("/v1/match", post(query::match_many))
@@ -130,7 +134,7 @@ pub(super) async fn sign_alone(
 }
 
 /// Runs what computes away from the threads that serve sockets.
-async fn off_thread<T: Send + 'static>(
+pub(super) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let done = spawn_blocking(work).await;
@@ -227,7 +231,7 @@ fn own_origin(view: &View) -> Result<String, Problem> {
     own.map(|log: LogId| view.federation.origins().origin(log)).ok_or_else(mute)
 }
 
-fn write_down(view: &View, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), Problem> {
+pub(super) fn write_down(view: &View, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), Problem> {
     let written = view.decisions.write(actor, act, detail);
     written.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("nothing was done: {error}")))
 }

@@ -4,6 +4,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::index::Indexing;
+
 /// An answer that is an error.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -19,6 +21,11 @@ impl Problem {
 
     pub(super) fn bad(message: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// The near index is not there yet.
+    pub(super) fn indexing(indexing: Indexing) -> Self {
+        Self::later(indexing, 5)
     }
 
     /// Nothing is wrong with the request; it can be repeated after so many seconds.

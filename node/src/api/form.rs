@@ -1,30 +1,35 @@
 //! The shapes of requests and answers, as they stand in JSON and CBOR. Used by the sockets and by the command line.
 
 use hashmesh_protocol::content_hash::Media;
-use hashmesh_protocol::policy::Decision;
+use hashmesh_protocol::policy::{Decision, Lowered};
 use hashmesh_protocol::statement::Reason;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::quarantine::Held;
+
 /// `POST /v1/match`.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct MatchRequest {
-    /// What is asked about: `KIND:HEX`, at most 10,000.
+    /// What is asked about: `KIND:HEX`, at most 10,000. In CBOR also byte strings: the kind's registry number (pdq 1, md5 2,
+    /// sha1 3, sha256 4), then the value.
     pub hashes: Vec<String>,
     /// How many bits of a PDQ hash may differ, 0 to 31; absent: as many as the policy allows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_distance: Option<u32>,
-    /// Whether answers list what matched and who says so, or only the decision.
-    #[serde(default)]
+    /// Whether answers list what matched and who says so, or only the decisions.
     pub explain: bool,
 }
 
 /// Answer to `POST /v1/match`.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct MatchAnswer {
-    /// One a hash, in the order of the request.
-    pub results: Vec<MatchResult>,
+    /// What to do, one a hash, in the order of the request.
+    #[schema(value_type = Vec<String>, examples(json!(["none", "review", "block"])))]
+    pub decisions: Vec<Decision>,
+    /// Why, one a hash, in the order of the request. Only if explanations were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Vec<MatchResult>>,
     /// What the decisions rest on.
     pub basis: Basis,
 }
@@ -39,9 +44,8 @@ pub struct MatchResult {
     pub decision: Decision,
     /// How many stored hashes match.
     pub found: usize,
-    /// The matches, most severe first, then nearest; at most 100. Only if explanations were asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub matches: Option<Vec<Match>>,
+    /// The matches, most severe first, then nearest; at most 100 a hash, and 10,000 a request.
+    pub matches: Vec<Match>,
 }
 
 /// A stored hash that matches.
@@ -57,9 +61,14 @@ pub struct Match {
     /// The rule that says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Whether it is on this platform's negative list.
-    #[serde(default)]
-    pub negative: bool,
+    /// Why it is not more: `negative` and `disabled` by this platform's policy, `disputed` by members, `quarantined` until a
+    /// person has looked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub lowered: Vec<Lowered>,
+    /// Rules in the shadow stage that would have acted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<String>,
     /// Who says that it belongs on the list.
     #[serde(rename = "for")]
     pub adds: Vec<Claim>,
@@ -82,6 +91,8 @@ pub struct Claim {
     pub index: u64,
     /// When, by the member's clock.
     pub time: String,
+    /// Whether enough witnesses have cosigned a tree that holds it.
+    pub settled: bool,
     /// With which labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
@@ -120,6 +131,72 @@ pub struct Basis {
     pub isolated: bool,
     /// Statements that are known to exist and not here yet.
     pub behind: u64,
+}
+
+/// `POST /v1/policy` and `POST /v1/policy/diff`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRequest {
+    /// The policy, in TOML.
+    pub text: String,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct PolicyAnswer {
+    /// SHA-256 of the text.
+    pub id: String,
+    /// The policy, in TOML.
+    pub text: String,
+}
+
+/// What another policy would have changed about the last queries.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct DiffAnswer {
+    /// Queries that were asked again under both.
+    pub queries: usize,
+    /// Those with another decision.
+    pub changed: usize,
+    /// Of them with a more severe one.
+    pub raised: usize,
+    /// Of them with a less severe one.
+    pub lowered: usize,
+    /// The first 100 of them.
+    pub examples: Vec<DiffExample>,
+}
+
+/// A query about which another policy decides otherwise.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct DiffExample {
+    /// What was asked about.
+    pub hash: String,
+    /// The decision under the policy in force.
+    #[schema(value_type = String)]
+    pub before: Decision,
+    /// The decision under the other.
+    #[schema(value_type = String)]
+    pub after: Decision,
+    /// The rule that decides under the policy in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_before: Option<String>,
+    /// The rule that decides under the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_after: Option<String>,
+}
+
+/// What waits for a person.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct QuarantineAnswer {
+    /// Oldest first.
+    pub held: Vec<Held>,
+}
+
+/// `POST /v1/quarantine/release`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// A member, or a hash as `KIND:HEX`.
+    pub subject: String,
 }
 
 /// `POST /v1/statements`.

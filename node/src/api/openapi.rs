@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 
-use super::{admin, form, log, metrics, query, status};
+use super::{admin, form, log, metrics, policy, query, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,7 +20,18 @@ struct QueryApi;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "hashmesh admin socket", description = "What operators do. Bodies may be JSON or CBOR."),
-    paths(admin::statements, admin::import, admin::sign_alone, status::show, log::show),
+    paths(
+        admin::statements,
+        admin::import,
+        admin::sign_alone,
+        policy::show,
+        policy::apply,
+        policy::diff,
+        policy::quarantine,
+        policy::release,
+        status::show,
+        log::show
+    ),
     components(schemas(form::StatementsRequest, form::PublishAnswer))
 )]
 struct AdminApi;

@@ -9,20 +9,36 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hashmesh_protocol::catalog::{Attributes, Said};
-use hashmesh_protocol::content_hash::{ContentHash, Media};
-use hashmesh_protocol::policy::{MAX_DISTANCE, Policy, effect};
+use hashmesh_protocol::content_hash::{ContentHash, HashKind, Media};
+use hashmesh_protocol::policy::{Circumstances, Decision, MAX_DISTANCE, Policy, Tripped, effect};
 use hashmesh_protocol::statement::Reason;
 use hashmesh_protocol::time::Timestamp;
+use rayon::prelude::*;
 use serde::Deserialize;
 
+use super::admin::off_thread;
+use super::asked::Asked;
 use super::body::{Encoding, Read};
 use super::error::{Problem, no_such_method, no_such_path};
 use super::form::{Basis, Claim, HealthAnswer, Match, MatchAnswer, MatchRequest, MatchResult};
 use super::{View, metrics, openapi};
 use crate::clock;
+use crate::index::{Indexing, MAX_LISTED};
 
 /// Most hashes in one request.
 pub(super) const MAX_HASHES: usize = 10_000;
+
+/// Matches that are listed in one answer, however many hashes it is about.
+const MAX_LISTED_IN_ALL: usize = 10_000;
+
+/// Exact lookups that take as long as one near one does, in a large list.
+const NEAR_COST: usize = 64;
+
+/// Lookups that are done where the request arrived: they take less time than handing them over.
+const SHORT: usize = 256;
+
+/// Hashes that one core takes at a time of a wide request.
+const PIECE: usize = 32;
 
 /// The paths of `query.sock`.
 pub fn router(view: Arc<View>) -> Router {
@@ -38,29 +54,39 @@ pub fn router(view: Arc<View>) -> Router {
         .with_state(view)
 }
 
+/// `POST /v1/match`, as it is read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Question {
+    hashes: Asked,
+    max_distance: Option<u32>,
+    #[serde(default)]
+    explain: bool,
+}
+
 /// Asks about many hashes.
 #[utoipa::path(post, path = "/v1/match", request_body = MatchRequest, responses(
     (status = 200, body = MatchAnswer),
     (status = 400, description = "a hash or a field that is not one; nothing is answered"),
     (status = 413, description = "the body is too long, or has more than 10,000 hashes"),
+    (status = 503, description = "the node is still loading, with its progress; PDQ hashes come last"),
 ))]
 pub(super) async fn match_many(
     State(view): State<Arc<View>>,
-    Read { value: request, encoding }: Read<MatchRequest>,
+    Read { value: question, encoding }: Read<Question>,
 ) -> Result<Response, Problem> {
     let begun = Instant::now();
-    if request.hashes.len() > MAX_HASHES {
-        let message = format!("{} hashes in one request; at most {MAX_HASHES}", request.hashes.len());
+    let Question { hashes: Asked { hashes, over }, max_distance, explain } = question;
+    if over > 0 {
+        let message = format!("{} hashes in one request; at most {MAX_HASHES}", hashes.len() + over);
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
-    let asker = Asker::new(&view, request.max_distance, request.explain)?;
-    let mut results = Vec::with_capacity(request.hashes.len());
-    for (item, text) in request.hashes.iter().enumerate() {
-        let hash = text.parse().map_err(|error| Problem::bad(format!("hashes[{item}]: {error}")))?;
-        results.push(asker.ask(text, &hash));
-    }
-    view.metrics.queried(&results, begun);
-    Ok(encoding.answer(&MatchAnswer { results, basis: asker.basis() }))
+    let near = hashes.iter().filter(|hash| hash.kind() == HashKind::Pdq).count();
+    let asker = Asker::new(view, max_distance, explain)?;
+    let answer =
+        if near * NEAR_COST + hashes.len() > SHORT { asker.wide(hashes).await? } else { asker.all(&hashes)? };
+    asker.view.metrics.queried(&answer.decisions, begun);
+    Ok(encoding.answer(&answer))
 }
 
 /// What can be set in the address of a single question.
@@ -87,34 +113,69 @@ pub(super) async fn match_one(
     let begun = Instant::now();
     let Query(options) = options.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let hash: ContentHash = text.parse().map_err(Problem::bad)?;
-    let asker = Asker::new(&view, options.max_distance, options.explain)?;
-    let results = vec![asker.ask(&text, &hash)];
-    view.metrics.queried(&results, begun);
-    Ok(Encoding::wanted(&headers).answer(&MatchAnswer { results, basis: asker.basis() }))
+    let asker = Asker::new(view, options.max_distance, options.explain)?;
+    let answer = asker.all(&[hash])?;
+    asker.view.metrics.queried(&answer.decisions, begun);
+    Ok(Encoding::wanted(&headers).answer(&answer))
 }
 
 /// One request's questions: all of them are answered by one policy, at one moment.
-struct Asker<'a> {
-    view: &'a View,
+#[derive(Clone)]
+struct Asker {
+    view: Arc<View>,
     policy: Arc<Policy>,
+    tripped: Arc<Tripped>,
     as_of: Timestamp,
     max_distance: Option<u32>,
     explain: bool,
 }
 
-impl<'a> Asker<'a> {
-    fn new(view: &'a View, max_distance: Option<u32>, explain: bool) -> Result<Self, Problem> {
+impl Asker {
+    fn new(view: Arc<View>, max_distance: Option<u32>, explain: bool) -> Result<Self, Problem> {
         if max_distance.is_some_and(|distance| distance > MAX_DISTANCE) {
             return Err(Problem::bad(format!("max_distance must be 0 to {MAX_DISTANCE}")));
         }
-        Ok(Self { view, policy: view.policy.load_full(), as_of: clock::now(), max_distance, explain })
+        let (policy, tripped) = (view.policy.load_full(), view.quarantine.tripped());
+        Ok(Self { view, policy, tripped, as_of: clock::now(), max_distance, explain })
     }
 
-    fn ask(&self, text: &str, hash: &ContentHash) -> MatchResult {
+    /// Answers on this thread.
+    fn all(&self, hashes: &[ContentHash]) -> Result<MatchAnswer, Problem> {
+        let answered = hashes.iter().map(|hash| self.ask(hash, hashes.len()));
+        self.answer(answered.collect::<Result<_, _>>().map_err(Problem::indexing)?)
+    }
+
+    /// Answers away from the threads that serve sockets, on all cores.
+    async fn wide(&self, hashes: Vec<ContentHash>) -> Result<MatchAnswer, Problem> {
+        let this = self.clone();
+        off_thread(move || {
+            let asked = hashes.par_iter().with_min_len(PIECE).map(|hash| this.ask(hash, hashes.len()));
+            this.answer(asked.collect::<Result<_, _>>().map_err(Problem::indexing)?)
+        })
+        .await
+    }
+
+    fn answer(&self, answered: Vec<(Decision, Option<MatchResult>)>) -> Result<MatchAnswer, Problem> {
+        let (decisions, results): (_, Vec<_>) = answered.into_iter().unzip();
+        let results = self.explain.then(|| results.into_iter().flatten().collect());
+        Ok(MatchAnswer { decisions, results, basis: self.basis() })
+    }
+
+    /// Answers one question of `of`.
+    fn ask(&self, hash: &ContentHash, of: usize) -> Result<(Decision, Option<MatchResult>), Indexing> {
         let charter = self.view.federation.charter();
-        let answer = self.view.matcher.ask(hash, self.max_distance, &self.policy, charter, self.as_of);
-        let matches = self.explain.then(|| answer.matches.iter().map(|found| self.explained(found)).collect());
-        MatchResult { hash: text.to_owned(), decision: answer.decision, found: answer.found, matches }
+        let at = Circumstances { charter, tripped: &self.tripped, as_of: self.as_of };
+        let answer = self.view.matcher.ask(hash, self.max_distance, &self.policy, &at)?;
+        self.view.remembered.push(*hash, self.max_distance);
+        for found in answer.matches.iter().filter(|found| found.verdict.decision > Decision::None) {
+            self.view.quarantine.matched(&found.matched.hash, self.policy.breakers());
+        }
+        let result = self.explain.then(|| {
+            let listed = (MAX_LISTED_IN_ALL / of).clamp(1, MAX_LISTED);
+            let matches = answer.matches.iter().take(listed).map(|found| self.explained(found)).collect();
+            MatchResult { hash: hash.to_string(), decision: answer.decision, found: answer.found, matches }
+        });
+        Ok((answer.decision, result))
     }
 
     fn explained(&self, found: &crate::index::Match<'_>) -> Match {
@@ -133,7 +194,8 @@ impl<'a> Asker<'a> {
             distance: found.matched.distance,
             decision: found.verdict.decision,
             rule: found.verdict.rule.clone(),
-            negative: found.verdict.negative,
+            lowered: found.verdict.lowered.clone(),
+            shadow: found.verdict.shadow.clone(),
             adds,
             disputes,
         }
@@ -147,6 +209,7 @@ impl<'a> Asker<'a> {
             origin: self.view.federation.origins().origin(said.log),
             index: said.index,
             time: said.time.to_string(),
+            settled: said.settled,
             labels: Vec::new(),
             media: None,
             quality: None,
@@ -196,6 +259,7 @@ pub(super) async fn health() -> Response {
     (status = 503, description = "queries are answered, but nothing new is taken up; the answer says why"),
 ))]
 pub(super) async fn ready(State(view): State<Arc<View>>) -> Result<Response, Problem> {
+    view.matcher.near().map_err(Problem::indexing)?;
     match view.shared.stopped.load_full() {
         None => Ok(Encoding::Json.answer(&HealthAnswer { status: "ok".to_owned() })),
         Some(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)),

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use arc_swap::ArcSwap;
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt as _;
 
 use crate::decisions::Actor;
 use crate::folder::{FolderError, at, make_folder};
@@ -85,8 +89,11 @@ pub fn bind(path: &Path, role: Role) -> Result<UnixListener, SocketError> {
     made.map_err(|error: io::Error| at(path, error).into())
 }
 
+/// What a socket answers with; can be exchanged while it is served.
+pub type Routes = Arc<ArcSwap<Router>>;
+
 /// Serves a socket until told to stop. Requests under way are finished.
-pub async fn serve(listener: UnixListener, role: Role, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn serve(listener: UnixListener, role: Role, routes: Routes, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // Whoever comes when all places are taken waits in the system's queue.
@@ -104,7 +111,11 @@ pub async fn serve(listener: UnixListener, role: Role, router: Router, mut stop:
             }
         };
         let Some(actor) = admit(&stream, role) else { continue };
-        let service = TowerToHyperService::new(router.clone().layer(Extension(actor)));
+        let routes = routes.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(actor);
+            Router::clone(&routes.load()).oneshot(request)
+        });
         let mut stop = stop.clone();
         tokio::spawn(async move {
             let _place = place;

@@ -74,7 +74,7 @@ impl Match {
             let hashes = piece.iter().map(|(hash, _)| hash.to_string()).collect();
             let request = MatchRequest { hashes, max_distance: self.max_distance, explain: true };
             let answer: MatchAnswer = client.post("/v1/match", &request).await?;
-            results.extend(answer.results);
+            results.extend(answer.results.unwrap_or_default());
             basis = Some(answer.basis);
         }
         let worst = results.iter().map(|result| result.decision).max().unwrap_or_default();
@@ -95,7 +95,7 @@ impl Match {
     }
 }
 
-fn word(decision: Decision) -> &'static str {
+pub(super) fn word(decision: Decision) -> &'static str {
     match decision {
         Decision::None => "none",
         Decision::Review => "review",
@@ -106,18 +106,23 @@ fn word(decision: Decision) -> &'static str {
 fn show<'a>(results: impl Iterator<Item = (&'a MatchResult, &'a str)>) -> String {
     let mut rows = Vec::new();
     for (result, source) in results {
-        let found = result.matches.as_deref().unwrap_or_default();
-        if found.is_empty() {
+        if result.matches.is_empty() {
             rows.push(row([word(result.decision), &result.hash, "", "", "", source]));
         }
-        for (place, found) in found.iter().enumerate() {
+        for (place, found) in result.matches.iter().enumerate() {
             let asked = if place == 0 { result.hash.as_str() } else { "" };
             let distance =
                 if found.hash == result.hash { "same".to_owned() } else { format!("{} bits", found.distance) };
-            let rule = found.rule.as_deref().unwrap_or(if found.negative { "negative list" } else { "" });
+            let mut rule = found.rule.clone().unwrap_or_default();
+            for lowered in &found.lowered {
+                rule.push_str(&format!(
+                    " ({})",
+                    serde_json::to_value(lowered).unwrap_or_default().as_str().unwrap_or_default()
+                ));
+            }
             let mut who = names("", &found.adds);
             who.push_str(&names("against: ", &found.disputes));
-            rows.push(row([word(found.decision), asked, &distance, rule, who.trim(), source]));
+            rows.push(row([word(found.decision), asked, &distance, rule.trim(), who.trim(), source]));
         }
     }
     table(&["DECISION", "HASH", "DISTANCE", "RULE", "WHO", "OF"], &rows)

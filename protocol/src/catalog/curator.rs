@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Attributes, Catalog, ContentId, ENDED, LogEntry, NO_ROW, Place, join, pack, split, unpack};
 use crate::entries::{Disclosure, Entries, Entry, LateOpening};
-use crate::names::LogId;
+use crate::names::{LogId, MemberId};
 use crate::statement::{Position, Statement};
 use crate::time::Timestamp;
 
@@ -17,6 +17,8 @@ pub struct Curator {
     logs: Vec<Shown>,
     attributes: HashMap<Attributes, u32>,
     rows: u32,
+    /// How many content hashes each member stands by.
+    live: HashMap<MemberId, u64>,
 }
 
 /// One log, as far as only the writer needs it.
@@ -31,7 +33,14 @@ struct Shown {
 
 impl Curator {
     pub(super) fn new(catalog: Arc<Catalog>) -> Self {
-        Self { catalog, numbers: HashMap::new(), logs: Vec::new(), attributes: HashMap::new(), rows: 0 }
+        Self {
+            catalog,
+            numbers: HashMap::new(),
+            logs: Vec::new(),
+            attributes: HashMap::new(),
+            rows: 0,
+            live: HashMap::new(),
+        }
     }
 
     /// The catalog, for reading.
@@ -64,6 +73,12 @@ impl Curator {
         }
     }
 
+    /// The first `size` leaves of a log are settled. Never fewer than before: what is settled stays so.
+    pub fn settle(&mut self, log: LogId, size: u64) {
+        let number = self.log_number(log);
+        self.catalog.logs[usize::from(number)].settled.fetch_max(size, Ordering::Relaxed);
+    }
+
     /// Gives a statement its row, if it is of a known kind and its content hash is known.
     fn say(&mut self, log: u16, index: u64, entry: &Entry, mut changed: impl FnMut(ContentId)) {
         let Disclosure::Present(Some(hash)) = entry.disclosure else { return };
@@ -94,7 +109,8 @@ impl Curator {
         self.catalog.rows.contents.set(row, pack(id));
         self.rows += 1;
         if self.link(id, row, attributes) {
-            self.count(id, before);
+            let by = self.catalog.logs[usize::from(log)].id.member;
+            self.count(by, id, before);
             changed(id);
         }
     }
@@ -153,7 +169,7 @@ impl Curator {
         let id = unpack(rows.contents.get(row - 1));
         let before = self.stand(id);
         rows.places.set(row - 1, place | ENDED);
-        self.count(id, before);
+        self.count(by.member, id, before);
         changed(id);
     }
 
@@ -163,13 +179,28 @@ impl Curator {
     }
 
     /// Keeps the count of live hashes after a change.
-    fn count(&self, id: ContentId, before: usize) {
+    fn count(&mut self, by: MemberId, id: ContentId, before: usize) {
+        let after = self.stand(id);
+        // One member counts once about one hash, so it is this one that has come or gone.
+        let its = self.live.entry(by).or_default();
+        *its = (*its + after as u64).saturating_sub(before as u64);
         let live = &self.catalog.live[id.kind as usize - 1];
-        match (before, self.stand(id)) {
+        match (before, after) {
             (0, 1..) => live.fetch_add(1, Ordering::Relaxed),
             (1.., 0) => live.fetch_sub(1, Ordering::Relaxed),
             _ => return,
         };
+    }
+
+    /// How many content hashes a member stands by.
+    pub fn live(&self, member: MemberId) -> u64 {
+        self.live.get(&member).copied().unwrap_or(0)
+    }
+
+    /// When a log began, by its author's clock.
+    pub fn began(&self, log: LogId) -> Option<Timestamp> {
+        let log = &self.catalog.logs[usize::from(*self.numbers.get(&log)?)];
+        log.times.get(0).map(|(_, time)| *time)
     }
 
     fn intern(&mut self, attributes: Attributes) -> u32 {
@@ -186,7 +217,7 @@ impl Curator {
         if let Some(&number) = self.numbers.get(&log) {
             return number;
         }
-        let number = self.catalog.logs.push(LogEntry { id: log, times: boxcar::Vec::new() });
+        let number = self.catalog.logs.push(LogEntry::new(log));
         let number = u16::try_from(number).expect("a federation has fewer than 65,536 logs");
         self.numbers.insert(log, number);
         self.logs.push(Shown::default());
@@ -310,6 +341,17 @@ mod tests {
         assert_eq!((catalog.known(HashKind::Md5), catalog.live(HashKind::Md5)), (2, 2));
     }
 
+    #[test]
+    fn what_is_settled_is_marked_and_stays_so() {
+        let (mut curator, catalog) = world();
+        curator.show(&entries(log("acme"), 0, &[(Word::Add(1), None), (Word::Add(2), None)]), |_| ());
+        let settled = |number| catalog.said(catalog.find(&md5(number)).unwrap()).all(|said| said.settled);
+        assert!(!settled(1));
+        curator.settle(log("acme"), 1);
+        curator.settle(log("acme"), 0);
+        assert!(settled(1) && !settled(2));
+    }
+
     /// SPEC 11.2, 11.3.
     #[test]
     fn a_statement_ends_when_its_author_replaces_or_revokes_it_and_by_nothing_else() {
@@ -397,6 +439,11 @@ mod tests {
                 prop_assert_eq!(said(&catalog, number), expected, "hash {}", number);
             }
             prop_assert_eq!(catalog.live(HashKind::Md5), live);
+            for member in members {
+                let name = member.to_string();
+                let by_rules = (0..4).filter(|n| oracle(&logs, *n).iter().any(|said| said.0 == name)).count();
+                prop_assert_eq!(curator.live(member), by_rules as u64, "{}", name);
+            }
         }
     }
 }

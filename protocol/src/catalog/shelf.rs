@@ -101,8 +101,8 @@ impl Shelf {
     fn words_each(&self) -> u32 {
         match self.kind {
             HashKind::Md5 => 2,
-            HashKind::Sha1 => 3,
-            HashKind::Pdq | HashKind::Sha256 => 4,
+            // One more than SHA-1 needs: a power of two never lies across two blocks.
+            HashKind::Sha1 | HashKind::Pdq | HashKind::Sha256 => 4,
         }
     }
 

@@ -1,0 +1,304 @@
+//! Breakers, and what they have put into quarantine until a person has looked (SPEC 12.7).
+//!
+//! Two things are counted, both against the policy's limits: what a member says in 24 hours, by the driver, and how often a
+//! stored hash matches in an hour, by whoever answers queries. What trips is written to a file, so that a restart does not
+//! release it, and stays until it is released by hand.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hashmesh_protocol::content_hash::ContentHash;
+use hashmesh_protocol::names::{LogId, MemberId};
+use hashmesh_protocol::policy::{Breakers, Tripped};
+use hashmesh_protocol::time::Timestamp;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::folder::{FolderError, at, read_text, replace};
+
+/// Longest file, in bytes.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// Milliseconds of an hour.
+const HOUR: u64 = 60 * 60 * 1000;
+
+/// Hashes whose matches are counted at a time. A hash that matches often is met again soon, whatever is forgotten.
+const COUNTED: usize = 1 << 16;
+
+/// What is in quarantine.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Subject {
+    /// A member.
+    Member(MemberId),
+    /// A stored hash.
+    Hash(ContentHash),
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Member(member) => member.fmt(f),
+            Self::Hash(hash) => hash.fmt(f),
+        }
+    }
+}
+
+/// Text that names neither a member nor a hash.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0:?} is neither a member nor a hash (KIND:HEX)")]
+pub struct NoSubject(String);
+
+impl std::str::FromStr for Subject {
+    type Err = NoSubject;
+
+    fn from_str(text: &str) -> Result<Self, NoSubject> {
+        let hash = text.parse().map(Self::Hash);
+        let subject = hash.ok().or_else(|| text.parse().ok().map(Self::Member));
+        subject.ok_or_else(|| NoSubject(text.to_owned()))
+    }
+}
+
+/// Something in quarantine.
+#[derive(Clone, Debug, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct Held {
+    /// A member, or a hash as `KIND:HEX`.
+    pub subject: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// What tripped the breaker.
+    pub why: String,
+}
+
+/// What is in quarantine, durably.
+pub struct Quarantine {
+    path: PathBuf,
+    held: Mutex<Vec<Held>>,
+    tripped: ArcSwap<Tripped>,
+    matches: Matches,
+}
+
+impl Quarantine {
+    /// Reads what is in quarantine.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let held: Vec<Held> = match path.exists() {
+            true => {
+                let bad = |error: serde_json::Error| at(path, error.into());
+                serde_json::from_str(&read_text(path, MAX_FILE)?).map_err(bad)?
+            }
+            false => Vec::new(),
+        };
+        let tripped = ArcSwap::from_pointee(tripped(&held));
+        Ok(Self { path: path.to_owned(), held: Mutex::new(held), tripped, matches: Matches::default() })
+    }
+
+    /// For verdicts.
+    pub fn tripped(&self) -> Arc<Tripped> {
+        self.tripped.load_full()
+    }
+
+    /// Everything in quarantine, oldest first.
+    pub fn list(&self) -> Vec<Held> {
+        self.held.lock().clone()
+    }
+
+    /// Puts something into quarantine. It takes effect even if it cannot be written down.
+    pub fn hold(&self, subject: Subject, why: String) {
+        let mut held = self.held.lock();
+        let name = subject.to_string();
+        if held.iter().any(|held| held.subject == name) {
+            return;
+        }
+        // No hash in logs.
+        match subject {
+            Subject::Member(member) => tracing::warn!(%member, why, "in quarantine: hashmesh quarantine"),
+            Subject::Hash(_) => tracing::warn!(why, "a hash is in quarantine: hashmesh quarantine"),
+        }
+        held.push(Held { subject: name, since: clock::now().to_string(), why });
+        self.tripped.store(Arc::new(tripped(&held)));
+        if let Err(error) = self.write(&held) {
+            tracing::error!(%error, "the quarantine holds until the node ends, and could not be written down");
+        }
+    }
+
+    /// Releases something; `false` if it was not in quarantine.
+    pub fn release(&self, subject: Subject) -> Result<bool, FolderError> {
+        let mut held = self.held.lock();
+        let name = subject.to_string();
+        let left: Vec<Held> = held.iter().filter(|held| held.subject != name).cloned().collect();
+        if left.len() == held.len() {
+            return Ok(false);
+        }
+        self.write(&left)?;
+        if let Subject::Hash(hash) = subject {
+            self.matches.forget(&hash);
+        }
+        *held = left;
+        self.tripped.store(Arc::new(tripped(&held)));
+        Ok(true)
+    }
+
+    /// A stored hash has matched a query.
+    pub fn matched(&self, hash: &ContentHash, limits: Breakers) {
+        let most = limits.hash_matches;
+        if most > 0 && self.matches.count(hash, clock::now()) == most.saturating_add(1) {
+            self.hold(Subject::Hash(*hash), format!("it matched more than {most} times in an hour"));
+        }
+    }
+
+    fn write(&self, held: &[Held]) -> Result<(), FolderError> {
+        let text = serde_json::to_string_pretty(held).map_err(|error| at(&self.path, error.into()))?;
+        replace(&self.path, text.as_bytes()).map_err(|error| at(&self.path, error))
+    }
+}
+
+fn tripped(held: &[Held]) -> Tripped {
+    let mut tripped = Tripped::default();
+    for subject in held.iter().filter_map(|held| held.subject.parse().ok()) {
+        match subject {
+            Subject::Member(member) => tripped.members.insert(member),
+            Subject::Hash(hash) => tripped.hashes.insert(hash),
+        };
+    }
+    tripped
+}
+
+/// How often stored hashes matched in this hour.
+#[derive(Default)]
+struct Matches {
+    counts: Mutex<(u64, HashMap<ContentHash, u32>)>,
+}
+
+impl Matches {
+    fn count(&self, hash: &ContentHash, now: Timestamp) -> u32 {
+        let mut counts = self.counts.lock();
+        let hour = now.0 / HOUR;
+        if counts.0 != hour {
+            *counts = (hour, HashMap::new());
+        }
+        let counts = &mut counts.1;
+        if counts.len() >= COUNTED && !counts.contains_key(hash) {
+            counts.retain(|_, count| {
+                *count /= 2;
+                *count > 0
+            });
+        }
+        let count = counts.entry(*hash).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    fn forget(&self, hash: &ContentHash) {
+        self.counts.lock().1.remove(hash);
+    }
+}
+
+/// What members have said in the last 24 hours, counted by when it arrived. The driver's.
+///
+/// Left out is what says nothing about a member's conduct now: what this node was told when it started, what it had missed
+/// while it was away, and the first day of a log, in which a member brings in its list.
+#[derive(Default)]
+pub struct Pace {
+    logs: HashMap<LogId, LogPace>,
+}
+
+#[derive(Default)]
+struct LogPace {
+    /// Whether the node has had all of it since it started.
+    current: bool,
+    /// Statements by hour, newest last.
+    hours: VecDeque<(u64, u64)>,
+}
+
+impl Pace {
+    /// The node has everything that is known of a log.
+    pub fn is_current(&mut self, log: LogId) {
+        self.logs.entry(log).or_default().current = true;
+    }
+
+    /// A log has grown; `began` is when it began. Says why its member has to be looked at, if so.
+    pub fn grown(
+        &mut self,
+        log: LogId,
+        count: u64,
+        began: Timestamp,
+        live: u64,
+        limits: Breakers,
+        now: Timestamp,
+    ) -> Option<String> {
+        let pace = self.logs.entry(log).or_default();
+        let first_day = now.0.saturating_sub(began.0) < 24 * HOUR;
+        if !pace.current || first_day || limits.member_changes == 0 {
+            return None;
+        }
+        let hour = now.0 / HOUR;
+        while pace.hours.front().is_some_and(|(at, _)| at + 24 <= hour) {
+            pace.hours.pop_front();
+        }
+        match pace.hours.back_mut() {
+            Some((at, so_far)) if *at == hour => *so_far += count,
+            _ => pace.hours.push_back((hour, count)),
+        }
+        let most = limits.member_changes.max(live.saturating_mul(u64::from(limits.member_share)) / 100);
+        let said: u64 = pace.hours.iter().map(|(_, count)| count).sum();
+        if said <= most {
+            return None;
+        }
+        // Counting begins anew, so that a release by hand is not undone by the next statement.
+        pace.hours.clear();
+        Some(format!("it made {said} statements in 24 hours; the policy allows {most}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * HOUR;
+
+    fn log() -> LogId {
+        LogId { member: "acme".parse().unwrap(), epoch: 0 }
+    }
+
+    fn hash() -> ContentHash {
+        "md5:00112233445566778899aabbccddeeff".parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_held_outlives_a_restart_until_it_is_released() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("quarantine.json");
+        let quarantine = Quarantine::open(&path).unwrap();
+        let limits = Breakers { hash_matches: 3, ..Breakers::default() };
+        quarantine.hold(Subject::Member(log().member), "too much".to_owned());
+        (0..3).for_each(|_| quarantine.matched(&hash(), limits));
+        assert!(quarantine.tripped().hashes.is_empty());
+        quarantine.matched(&hash(), limits);
+
+        let quarantine = Quarantine::open(&path).unwrap();
+        let tripped = quarantine.tripped();
+        assert!(tripped.members.contains(&log().member) && tripped.hashes.contains(&hash()));
+        assert!(quarantine.release("acme".parse().unwrap()).unwrap());
+        assert!(!quarantine.release("acme".parse().unwrap()).unwrap());
+        assert_eq!(quarantine.list().len(), 1);
+        assert!(Quarantine::open(&path).unwrap().tripped().members.is_empty());
+    }
+
+    #[test]
+    fn a_member_may_make_a_thousand_statements_a_day_or_a_twentieth_of_its_own() {
+        let mut pace = Pace::default();
+        let limits = Breakers::default();
+        let mut say = |count, live, now| pace.grown(log(), count, Timestamp(0), live, limits, Timestamp(now));
+        assert_eq!(say(5000, 0, 3 * DAY), None, "the node was not up to date yet");
+        pace.is_current(log());
+        let mut say = |count, live, now| pace.grown(log(), count, Timestamp(0), live, limits, Timestamp(now));
+        assert_eq!(say(5000, 0, DAY - 1), None, "the log's first day");
+        assert_eq!(say(1000, 0, 3 * DAY), None);
+        assert_eq!(say(1, 100_000, 3 * DAY + HOUR), None, "five percent of 100,000");
+        assert!(say(1, 0, 3 * DAY + HOUR).is_some());
+        assert_eq!(say(1000, 0, 3 * DAY + HOUR), None, "counted anew");
+        assert_eq!(say(1000, 0, 5 * DAY), None, "another day");
+    }
+}
