@@ -61,6 +61,15 @@ fn libp2p_is_behind_the_network() {
     assert!(!naming.is_empty() && naming.iter().all(inside), "{naming:?}");
 }
 
+/// The specification speaks to nodes as their operators do, but for one peer that does what no node would.
+#[test]
+fn of_the_tests_only_the_attacker_speaks_libp2p() {
+    for name in ["libp2p::", "libp2p_stream"] {
+        let naming: Vec<String> = naming(&["tests"], name).into_iter().filter(|file| file != file!()).collect();
+        assert_eq!(naming, ["tests/hostile/attacker.rs"], "{name}");
+    }
+}
+
 #[test]
 fn the_wall_clock_is_read_in_one_place() {
     assert_eq!(naming(&ALL, "SystemTime::now"), ["node/src/clock.rs"]);

@@ -17,7 +17,7 @@ use hashmesh_testnet::cluster::{Cluster, Member, Program};
 use hashmesh_testnet::sim::pdq;
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The command that was built together with these tests.
 fn program() -> Program {
@@ -29,7 +29,7 @@ fn program() -> Program {
 
 const MEMBERS: [(&str, &str, &str); 3] = [("acme", "Acme", "FR"), ("bolt", "Bolt", "DE"), ("crab", "Crab", "US")];
 
-fn founded(folder: &Path) -> Cluster {
+pub(super) fn founded(folder: &Path) -> Cluster {
     Cluster::found(folder, &program(), &MEMBERS).unwrap()
 }
 
@@ -40,7 +40,7 @@ async fn running(folder: &Path) -> Cluster {
     cluster
 }
 
-fn add(hash: ContentHash) -> StatementForm {
+pub(super) fn add(hash: ContentHash) -> StatementForm {
     StatementForm::Add {
         hash: hash.to_string(),
         labels: vec!["demo".to_owned()],
@@ -52,12 +52,12 @@ fn add(hash: ContentHash) -> StatementForm {
     }
 }
 
-async fn publish(member: &Member, statements: Vec<StatementForm>) -> Result<PublishAnswer, ClientError> {
+pub(super) async fn publish(member: &Member, statements: Vec<StatementForm>) -> Result<PublishAnswer, ClientError> {
     let mut client = Client::admin(&member.folder).await?;
     client.post("/v1/statements", &StatementsRequest { statements, wait: None }).await
 }
 
-async fn decisions(member: &Member, hashes: &[ContentHash]) -> Vec<Decision> {
+pub(super) async fn decisions(member: &Member, hashes: &[ContentHash]) -> Vec<Decision> {
     let mut client = Client::query(&member.folder).await.unwrap();
     let hashes = hashes.iter().map(ToString::to_string).collect();
     let request = MatchRequest { hashes, max_distance: None, explain: false };
@@ -65,7 +65,7 @@ async fn decisions(member: &Member, hashes: &[ContentHash]) -> Vec<Decision> {
     answer.decisions
 }
 
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !holds().await {
         assert!(begun.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());

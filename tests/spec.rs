@@ -5,6 +5,7 @@
 mod architecture;
 mod crash;
 mod gossip;
+mod hostile;
 mod loopback;
 mod signing;
 mod statements;

@@ -147,7 +147,6 @@ impl Net {
 
     /// Disconnects a peer and keeps away from it for a while.
     pub fn shun(&self, peer: PublicKey, misdeed: &Misdeed) {
-        self.shared.counters.shunned.fetch_add(1, Ordering::Relaxed);
         if let Some(peer) = peer_id(&peer) {
             self.order(Order::Shun { peer, why: chain(misdeed) });
         }

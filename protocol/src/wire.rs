@@ -3,6 +3,8 @@
 //! Frames are canonical CBOR like everything else, and reading one checks all that can be checked without knowing the
 //! state of any log: so it can happen away from the thread that admits.
 
+use std::collections::BTreeSet;
+
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::batch::{Batch, BatchError, MAX_BATCH};
@@ -48,6 +50,9 @@ pub enum WireError {
     /// More of something than is allowed.
     #[error("too many {0}")]
     TooMany(&'static str),
+    /// SPEC 14.4: a node has one newest checkpoint of a log.
+    #[error("two heads of one log")]
+    TwoHeads,
 }
 
 impl WireError {
@@ -238,7 +243,12 @@ impl Heads {
             let note = Note::parse(text.as_bytes())?;
             Ok((log_of(&note, origins)?, note))
         };
-        let heads = form.heads.iter().map(read).collect::<Result<_, WireError>>()?;
+        let heads = form.heads.iter().map(read).collect::<Result<Vec<_>, WireError>>()?;
+        // Each may cost the engine a signature check: as many as there are logs, not as many as fit.
+        let logs: BTreeSet<LogId> = heads.iter().map(|(log, _)| *log).collect();
+        if logs.len() < heads.len() {
+            return Err(WireError::TwoHeads);
+        }
         Ok(Self { time: form.time, heads })
     }
 }
@@ -394,6 +404,15 @@ mod tests {
         let too_many = Request::Openings { log: log(), indices: vec![0; 257] }.encode(federation.origins());
         let error = Request::decode(&too_many, federation.origins()).unwrap_err();
         assert!(!error.is_from_the_future());
+    }
+
+    /// SPEC 14.4.
+    #[test]
+    fn a_log_has_one_head() {
+        let (federation, note) = world();
+        let twice = Heads { time: Timestamp(7), heads: vec![(log(), note.clone()), (log(), note)] };
+        let bytes = Request::Heads(twice).encode(federation.origins());
+        assert_eq!(Request::decode(&bytes, federation.origins()), Err(WireError::TwoHeads));
     }
 
     proptest! {

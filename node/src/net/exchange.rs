@@ -3,7 +3,7 @@
 //! Each node opens a stream for its own questions and reads the answers on it, in order; on the stream that the other opened
 //! it answers. So no end ever writes without the other reading, and one round trip is paid once, not for every request.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,6 +33,10 @@ const SERVED: usize = 3;
 
 /// Streams that a peer may have open for its questions: one, and a new one while the old is dying.
 const STREAMS_A_PEER: usize = 2;
+
+/// Heads that a peer tells sooner than this after its last ones are answered and not passed on: they would wait for the
+/// driver by the megabyte. Half of the shortest `heads_interval`.
+const BETWEEN_HEADS: Duration = Duration::from_millis(50);
 
 /// An answer, or the next part of one, must come within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -192,28 +196,45 @@ fn check_openings(shared: &Shared, log: LogId, found: Vec<(u64, Vec<u8>)>) -> Op
     Some(checked)
 }
 
+/// A peer that asks.
+#[derive(Default)]
+struct Guest {
+    /// How many streams it has open.
+    streams: usize,
+    /// When it told its heads, the last time that they were passed on.
+    told: Option<Instant>,
+}
+
+impl Guest {
+    /// Whether heads that it tells now are to be passed on.
+    fn may_tell(&mut self) -> bool {
+        let may = self.told.is_none_or(|told| told.elapsed() >= BETWEEN_HEADS);
+        if may {
+            self.told = Some(Instant::now());
+        }
+        may
+    }
+}
+
 /// Takes streams that peers open, and answers on them.
 pub(super) async fn serve_all(shared: Arc<Shared>, mut incoming: IncomingStreams) {
     let serving = Arc::new(Semaphore::new(SERVED));
-    let open: Arc<Mutex<std::collections::HashMap<PeerId, usize>>> = Arc::default();
+    let mut guests: HashMap<PeerId, Arc<Mutex<Guest>>> = HashMap::new();
     let members = super::nodes_by_id(&shared.federation);
     while let Some((peer, stream)) = incoming.next().await {
         let Some((key, _)) = members.get(&peer) else { continue };
-        let count = {
-            let mut open = open.lock();
-            let count = open.entry(peer).or_default();
-            *count += 1;
-            *count
-        };
-        let (shared, serving, open, key) = (shared.clone(), serving.clone(), open.clone(), *key);
+        let guest = Arc::clone(guests.entry(peer).or_default());
+        let (shared, serving, key) = (shared.clone(), serving.clone(), *key);
+        if guest.lock().streams == STREAMS_A_PEER {
+            continue;
+        }
+        guest.lock().streams += 1;
         // Nothing is awaited here: a stream that finds nobody at the door is dropped.
         tokio::spawn(async move {
-            if count <= STREAMS_A_PEER
-                && let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, key, stream).await
-            {
+            if let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, key, &guest, stream).await {
                 shun(&shared, peer, why).await;
             }
-            *open.lock().entry(peer).or_default() -= 1;
+            guest.lock().streams -= 1;
         });
     }
 }
@@ -222,19 +243,16 @@ async fn serve_one(
     shared: &Arc<Shared>,
     serving: &Arc<Semaphore>,
     key: PublicKey,
+    guest: &Mutex<Guest>,
     stream: libp2p::Stream,
 ) -> Result<(), Broken> {
     let (mut reader, mut writer) = stream.split();
     while let Some(bytes) = frame::read(&mut reader).await? {
-        let request = match Request::decode(&bytes, shared.federation.origins()) {
-            Ok(request) => request,
-            Err(error) if error.is_from_the_future() => {
-                frame::write(&mut writer, &Answer::NotHeld.encode(shared.federation.origins())).await?;
-                continue;
-            }
+        let answer = match Request::decode(&bytes, shared.federation.origins()) {
+            Ok(request) => answer(shared, serving, key, guest, request).await?,
+            Err(error) if error.is_from_the_future() => Answer::NotHeld.encode(shared.federation.origins()),
             Err(error) => return Err(Broken::Nonsense(chain(&error))),
         };
-        let answer = answer(shared, serving, key, request).await?;
         timeout(PATIENCE, frame::write(&mut writer, &answer)).await.map_err(io::Error::from)??;
     }
     Ok(())
@@ -244,12 +262,15 @@ async fn answer(
     shared: &Arc<Shared>,
     serving: &Arc<Semaphore>,
     key: PublicKey,
+    guest: &Mutex<Guest>,
     request: Request,
 ) -> Result<Vec<u8>, Broken> {
     let origins = shared.federation.origins();
     if let Request::Heads(heads) = request {
         let ours = Heads { time: clock::now(), heads: shared.heads.load().heads.clone() };
-        send(shared, Lane::Urgent, Input::Told { from: key, heads }).await?;
+        if guest.lock().may_tell() {
+            send(shared, Lane::Urgent, Input::Told { from: key, heads }).await?;
+        }
         return Ok(Answer::Heads(ours).encode(origins));
     }
     let Ok(_permit) = serving.acquire().await else { return Ok(Answer::Busy.encode(origins)) };

@@ -52,8 +52,10 @@ impl GuestList {
         list
     }
 
-    pub(super) fn shun(&self, peer: PeerId) {
-        self.inner.shunned.write().insert(peer, Instant::now());
+    /// Keeps a peer away from now on; `false` if it was to be kept away already.
+    pub(super) fn shun(&self, peer: PeerId) -> bool {
+        let before = self.inner.shunned.write().insert(peer, Instant::now());
+        before.is_none_or(|since| since.elapsed() >= SHUN)
     }
 
     pub(super) fn refused(&self) -> u64 {

@@ -21,6 +21,10 @@ pub(super) type Gossipsub = Behaviour<libp2p::gossipsub::IdentityTransform, Whit
 const BURST: f64 = 2000.0;
 const RATE: f64 = 500.0;
 
+/// Most bytes of gossip that wait to be taken apart. The library counts in what it has read of the next message, up to 8 KiB,
+/// and closes the stream beyond: so more than a message, or a long one would be lost for the next being close behind.
+const UNPARSED: usize = MAX_GOSSIP + 16 * 1024;
+
 /// The topic of statements.
 pub(super) fn topic(network: &str) -> IdentTopic {
     IdentTopic::new(format!("hashmesh/{network}/{}/statements", hashmesh_protocol::wire::PROTOCOL))
@@ -37,7 +41,7 @@ pub(super) fn gossipsub(network: &str, members: usize) -> Result<Gossipsub, NetE
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(message_id)
-        .max_transmit_size(MAX_GOSSIP + 1024)
+        .max_transmit_size(UNPARSED)
         .history_length(12)
         .history_gossip(4)
         .duplicate_cache_time(Duration::from_secs(600))

@@ -270,9 +270,12 @@ impl Task {
                 }
             }
             Order::Shun { peer, why } => {
-                let member = self.members.get(&peer).map(|(_, member)| member.to_string());
-                tracing::warn!(%peer, member, why, "peer shunned for ten minutes");
-                self.list.shun(peer);
+                // What it had sent before is still being read, and may be as bad: one word about it is enough.
+                if self.list.shun(peer) {
+                    let member = self.members.get(&peer).map(|(_, member)| member.to_string());
+                    tracing::warn!(%peer, member, why, "peer shunned for ten minutes");
+                    self.shared.counters.shunned.fetch_add(1, Ordering::Relaxed);
+                }
                 if swarm.disconnect_peer_id(peer).is_err() {
                     tracing::debug!(%peer, "not connected any more, which is as good");
                 }

@@ -89,11 +89,17 @@ impl Engine {
     }
 
     /// How far the own clock is ahead of the median of the peers', in milliseconds; `None` without any.
+    ///
+    /// Of an even number the one in the middle that is nearer to the own clock: or else one peer of two that lies would
+    /// silence a node that the other agrees with.
     pub(super) fn clock_offset(&self) -> Option<i64> {
         let mut offsets: Vec<i64> = self.peers.values().filter_map(|peer| Some(peer.heard?.1)).collect();
         offsets.sort_unstable();
-        let median = *offsets.get(offsets.len() / 2)?;
-        Some(median.saturating_neg())
+        let upper = offsets.len() / 2;
+        let lower = offsets.len().saturating_sub(1) / 2;
+        let median =
+            [*offsets.get(lower)?, *offsets.get(upper)?].into_iter().min_by_key(|offset| offset.unsigned_abs());
+        median.map(i64::saturating_neg)
     }
 
     /// Whether fresh heads were heard from too few members: then what this node knows may be old.

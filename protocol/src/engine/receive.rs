@@ -11,9 +11,18 @@ impl Engine {
     /// Takes a gossip message and gives its verdict, which comes after the commit: only what is verified and stored is
     /// passed on.
     pub(super) fn gossiped(&mut self, delivery: u64, from: PublicKey, message: Gossip, effects: &mut Vec<Effect>) {
-        let (log, admission, bare) = match message {
-            Gossip::Batch(batch) => (batch.entries.log(), self.ledger.admit(batch), false),
-            Gossip::Checkpoint(log, note) => (log, self.ledger.hear(log, note), true),
+        let log = match &message {
+            Gossip::Batch(batch) => batch.entries.log(),
+            Gossip::Checkpoint(log, _) => *log,
+        };
+        // Whichever history came first would be taken up here, and perhaps another elsewhere (SPEC 7.7).
+        if self.forked.contains(&log) {
+            effects.push(Effect::Judge { delivery, relay: Relay::Ignore });
+            return;
+        }
+        let (admission, bare) = match message {
+            Gossip::Batch(batch) => (self.ledger.admit(batch), false),
+            Gossip::Checkpoint(log, note) => (self.ledger.hear(log, note), true),
         };
         let relay = match admission {
             Ok(Admission::New(admitted)) => {
