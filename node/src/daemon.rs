@@ -34,6 +34,7 @@ use crate::index::Matcher;
 use crate::keys::{self, KeysError, NodeKeys};
 use crate::mailbox::Mailbox;
 use crate::net::{Net, NetError, Setup};
+use crate::pages::want_huge;
 use crate::quarantine::{Pace, Quarantine};
 use crate::signer::{Signer, SignerError};
 use crate::store::{DiskStore, HeadsFile, StoreError, load};
@@ -366,7 +367,7 @@ impl Loaded {
         let signed = signed(&store, prepared)?;
         let key = random::<16>()?;
         let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-        let (mut curator, _) = Catalog::new([half(&key[..8]), half(&key[8..])]);
+        let (mut curator, _) = Catalog::told([half(&key[..8]), half(&key[8..])], want_huge);
         let mut count = 0u64;
         let mut told = Instant::now();
         let loaded = load(&mut store, &prepared.federation, &mut curator, Some((prepared.own, signed)), |more| {

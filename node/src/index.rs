@@ -8,7 +8,7 @@ pub mod near;
 use std::cmp::Reverse;
 use std::sync::{Arc, OnceLock};
 
-use hashmesh_protocol::catalog::{Catalog, Said};
+use hashmesh_protocol::catalog::{Catalog, ContentId, Said};
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::policy::{Circumstances, Decision, MAX_DISTANCE, Matched, Policy, Verdict};
 use near::Near;
@@ -43,6 +43,8 @@ pub struct Answer<'a> {
 /// A stored hash that matches.
 #[derive(Debug)]
 pub struct Match<'a> {
+    /// The stored hash, in the catalog.
+    pub id: ContentId,
     /// The stored hash, its distance, and who says what about it.
     pub matched: Matched<'a>,
     /// What the policy makes of it.
@@ -73,24 +75,36 @@ impl Matcher {
         &self.catalog
     }
 
-    /// Answers what is known about a hash. PDQ hashes match up to `distance`, or as far as the policy reaches if that is
-    /// less; other kinds match exactly.
+    /// Answers what is known about hashes, one after the other. PDQ hashes match up to `distance`, or as far as the policy
+    /// reaches if that is less; other kinds match exactly.
     pub fn ask(
         &self,
-        hash: &ContentHash,
+        hashes: &[ContentHash],
         distance: Option<u32>,
         policy: &Policy,
         at: &Circumstances<'_>,
-    ) -> Result<Answer<'_>, Indexing> {
-        let near = match hash.kind() {
-            HashKind::Pdq => {
+        mut answered: impl FnMut(&ContentHash, Answer<'_>),
+    ) -> Result<(), Indexing> {
+        for (hash, exact) in hashes.iter().zip(self.catalog.find_all(hashes)) {
+            let answer = if hash.kind() == HashKind::Pdq {
                 let reach = distance.unwrap_or(MAX_DISTANCE).min(policy.reach());
-                self.near()?.within(hash, reach)
-            }
-            _ => self.catalog.find(hash).map(|id| (id, 0)).into_iter().collect(),
-        };
+                self.judge(self.near()?.within(hash, reach), policy, at)
+            } else {
+                self.judge(exact.map(|id| (id, 0)), policy, at)
+            };
+            answered(hash, answer);
+        }
+        Ok(())
+    }
+
+    fn judge(
+        &self,
+        found: impl IntoIterator<Item = (ContentId, u32)>,
+        policy: &Policy,
+        at: &Circumstances<'_>,
+    ) -> Answer<'_> {
         let mut answer = Answer { decision: Decision::None, matches: Vec::new(), found: 0 };
-        for (id, distance) in near {
+        for (id, distance) in found {
             let said: Vec<Said<'_>> = self.catalog.said(id).collect();
             if said.is_empty() {
                 continue;
@@ -99,14 +113,14 @@ impl Matcher {
             let verdict = policy.judge(&matched, at);
             answer.found += 1;
             answer.decision = answer.decision.max(verdict.decision);
-            answer.matches.push(Match { matched, verdict });
+            answer.matches.push(Match { id, matched, verdict });
             // All are judged; those that will not be listed are not kept.
             if answer.matches.len() == 2 * MAX_LISTED {
                 answer.shorten();
             }
         }
         answer.shorten();
-        Ok(answer)
+        answer
     }
 }
 

@@ -16,6 +16,7 @@ pub mod index;
 pub mod keys;
 pub mod mailbox;
 pub mod net;
+pub mod pages;
 pub mod quarantine;
 mod sentence;
 pub mod signer;

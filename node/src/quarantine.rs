@@ -7,8 +7,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use hashmesh_protocol::catalog::ContentId;
 use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::policy::{Breakers, Tripped};
@@ -25,8 +27,8 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// Milliseconds of an hour.
 const HOUR: u64 = 60 * 60 * 1000;
 
-/// Hashes whose matches are counted at a time. A hash that matches often is met again soon, whatever is forgotten.
-const COUNTED: usize = 1 << 16;
+/// Places at which matches are counted.
+const PLACES: usize = 1 << 16;
 
 /// What is in quarantine.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -132,18 +134,16 @@ impl Quarantine {
             return Ok(false);
         }
         self.write(&left)?;
-        if let Subject::Hash(hash) = subject {
-            self.matches.forget(&hash);
-        }
         *held = left;
         self.tripped.store(Arc::new(tripped(&held)));
         Ok(true)
     }
 
     /// A stored hash has matched a query.
-    pub fn matched(&self, hash: &ContentHash, limits: Breakers) {
+    pub fn matched(&self, id: ContentId, hash: &ContentHash, limits: Breakers, now: Timestamp) {
         let most = limits.hash_matches;
-        if most > 0 && self.matches.count(hash, clock::now()) == most.saturating_add(1) {
+        if most > 0 && self.matches.count(id, now) > most {
+            self.matches.forget(id);
             self.hold(Subject::Hash(*hash), format!("it matched more than {most} times in an hour"));
         }
     }
@@ -165,33 +165,53 @@ fn tripped(held: &[Held]) -> Tripped {
     tripped
 }
 
-/// How often stored hashes matched in this hour.
-#[derive(Default)]
-struct Matches {
-    counts: Mutex<(u64, HashMap<ContentHash, u32>)>,
+/// How often stored hashes matched in this hour: in a table of fixed size that queries share without waiting.
+///
+/// Hashes that fall on one place contend for it, each match of another takes one from the count of the one that has it (Boyer
+/// and Moore's majority vote). So the hash that matches more than all others of its place together is counted, if a little
+/// too low, and a flood of different hashes cannot fill anything.
+struct Matches(Box<[AtomicU64]>);
+
+/// Bits of a place: which hash (35), which hour (6), how often (23).
+const COUNT_BITS: u32 = 23;
+const HOUR_BITS: u32 = 6;
+
+impl Default for Matches {
+    fn default() -> Self {
+        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
+    }
 }
 
 impl Matches {
-    fn count(&self, hash: &ContentHash, now: Timestamp) -> u32 {
-        let mut counts = self.counts.lock();
-        let hour = now.0 / HOUR;
-        if counts.0 != hour {
-            *counts = (hour, HashMap::new());
+    /// Counts a match; the count with it, 0 if another hash has the place.
+    fn count(&self, id: ContentId, now: Timestamp) -> u32 {
+        let hour = (now.0 / HOUR) & ((1 << HOUR_BITS) - 1);
+        let name = (u64::from(id.kind as u8) << 32 | u64::from(id.number)) << HOUR_BITS | hour;
+        let place = self.place(id);
+        let before = place.load(Ordering::Relaxed);
+        let (whose, count) = (before >> COUNT_BITS, before & ((1 << COUNT_BITS) - 1));
+        let stale = whose & ((1 << HOUR_BITS) - 1) != hour;
+        // A match that another thread counts in this moment is lost: of thousands a few.
+        if whose == name {
+            let count = (count + 1).min((1 << COUNT_BITS) - 1);
+            place.store(name << COUNT_BITS | count, Ordering::Relaxed);
+            return count as u32;
         }
-        let counts = &mut counts.1;
-        if counts.len() >= COUNTED && !counts.contains_key(hash) {
-            counts.retain(|_, count| {
-                *count /= 2;
-                *count > 0
-            });
+        if stale || count <= 1 {
+            place.store(name << COUNT_BITS | 1, Ordering::Relaxed);
+            return 1;
         }
-        let count = counts.entry(*hash).or_default();
-        *count = count.saturating_add(1);
-        *count
+        place.store(before - 1, Ordering::Relaxed);
+        0
     }
 
-    fn forget(&self, hash: &ContentHash) {
-        self.counts.lock().1.remove(hash);
+    fn forget(&self, id: ContentId) {
+        self.place(id).store(0, Ordering::Relaxed);
+    }
+
+    fn place(&self, id: ContentId) -> &AtomicU64 {
+        let mixed = (u64::from(id.number) << 3 | id.kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &self.0[(mixed >> 48) as usize % PLACES]
     }
 }
 
@@ -273,9 +293,12 @@ mod tests {
         let quarantine = Quarantine::open(&path).unwrap();
         let limits = Breakers { hash_matches: 3, ..Breakers::default() };
         quarantine.hold(Subject::Member(log().member), "too much".to_owned());
-        (0..3).for_each(|_| quarantine.matched(&hash(), limits));
-        assert!(quarantine.tripped().hashes.is_empty());
-        quarantine.matched(&hash(), limits);
+        let id = ContentId { kind: hash().kind(), number: 7 };
+        let matched = |now| quarantine.matched(id, &hash(), limits, Timestamp(now));
+        (0..3).for_each(|_| matched(HOUR));
+        matched(2 * HOUR);
+        assert!(quarantine.tripped().hashes.is_empty(), "the hours are counted apart");
+        (0..3).for_each(|_| matched(2 * HOUR));
 
         let quarantine = Quarantine::open(&path).unwrap();
         let tripped = quarantine.tripped();

@@ -6,6 +6,7 @@
 mod form;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use form::PolicyError;
@@ -16,6 +17,7 @@ use crate::charter::Charter;
 use crate::content_hash::{ContentHash, HashKind, MIN_PDQ_QUALITY};
 use crate::digest::Digest;
 use crate::names::{Jurisdiction, MemberId};
+use crate::statement::Labels;
 use crate::time::Timestamp;
 
 /// The largest PDQ distance that can match: the field's threshold, and the radius that the near index is built for.
@@ -64,7 +66,7 @@ pub struct Policy {
 /// A rule: if so many say so, do so.
 #[derive(Clone, Debug)]
 struct Rule {
-    name: String,
+    name: Arc<str>,
     /// Codes; absent: any.
     labels: Option<HashSet<u16>>,
     kinds: Option<HashSet<HashKind>>,
@@ -144,7 +146,7 @@ pub struct Verdict {
     /// What to do.
     pub decision: Decision,
     /// The rule that says so; none for [`Decision::None`].
-    pub rule: Option<String>,
+    pub rule: Option<Arc<str>>,
     /// Why it is not more.
     pub lowered: Vec<Lowered>,
     /// Rules in the shadow stage that would have acted.
@@ -252,7 +254,7 @@ hashes = []
             let (decision, lowered) = rule.decide(&case);
             if rule.stage == Stage::Shadow {
                 if decision > Decision::None {
-                    verdict.shadow.push(rule.name.clone());
+                    verdict.shadow.push(rule.name.to_string());
                 }
                 continue;
             }
@@ -286,8 +288,8 @@ struct Voice<'a> {
     said: &'a Said<'a>,
     jurisdiction: Jurisdiction,
     weight: u32,
-    /// Labels in force; empty for disputes.
-    labels: Vec<u16>,
+    /// Labels in force; none for disputes.
+    labels: Option<Labels>,
 }
 
 impl<'a> Case<'a> {
@@ -298,10 +300,12 @@ impl<'a> Case<'a> {
             let Some(member) = at.charter.member(said.log.member).filter(|_| weight > 0) else { continue };
             let voice = |labels| Voice { said, jurisdiction: member.jurisdiction, weight, labels };
             match said.attributes {
-                Attributes::Dispute { .. } => case.disputes.push(voice(Vec::new())),
+                Attributes::Dispute { .. } => case.disputes.push(voice(None)),
                 Attributes::Add { .. } => {
                     let labels = effect(said, at.charter, at.as_of);
-                    case.adds.extend(labels.filter(|_| matched.hash.emptiness().is_none()).map(voice));
+                    if labels.is_some() && matched.hash.emptiness().is_none() {
+                        case.adds.push(voice(labels));
+                    }
                 }
             }
         }
@@ -375,8 +379,9 @@ impl Rule {
             Attributes::Add { quality, .. } => *quality,
             Attributes::Dispute { .. } => None,
         };
-        self.labels.as_ref().is_none_or(|labels| voice.labels.iter().any(|code| labels.contains(code)))
-            && self.members.as_ref().is_none_or(|members| members.contains(&voice.said.log.member))
+        self.labels.as_ref().is_none_or(|wanted| {
+            voice.labels.is_some_and(|labels| labels.filter(|code| wanted.contains(&code)).is_some())
+        }) && self.members.as_ref().is_none_or(|members| members.contains(&voice.said.log.member))
             && quality.is_none_or(|quality| quality >= self.min_quality)
             && (voice.said.settled || !self.settled)
             && as_of.since(voice.said.time) >= self.min_age
@@ -384,22 +389,19 @@ impl Rule {
 }
 
 /// The labels under which a statement adds its hash now, if it does.
-pub fn effect(said: &Said<'_>, charter: &Charter, as_of: Timestamp) -> Option<Vec<u16>> {
+pub fn effect(said: &Said<'_>, charter: &Charter, as_of: Timestamp) -> Option<Labels> {
     let Attributes::Add { labels, quality, expiry, .. } = said.attributes else { return None };
     charter.member(said.log.member)?;
     if quality.is_some_and(|quality| quality < MIN_PDQ_QUALITY) || expiry.is_some_and(|expiry| expiry <= as_of) {
         return None;
     }
-    let mut in_force = Vec::new();
-    for &code in labels.codes() {
-        // A label that the charter does not have makes the whole statement wait for a charter that has it.
-        let label = charter.label(code)?;
-        let retained = |days: u32| as_of.since(said.time).as_secs() < u64::from(days) * 24 * 60 * 60;
-        if expiry.is_some() || label.retention_days.is_none_or(retained) {
-            in_force.push(code);
-        }
+    // A label that the charter does not have makes the whole statement wait for a charter that has it.
+    if labels.codes().iter().any(|code| charter.label(*code).is_none()) {
+        return None;
     }
-    (!in_force.is_empty()).then_some(in_force)
+    let retained = |days: u32| as_of.since(said.time).as_secs() < u64::from(days) * 24 * 60 * 60;
+    let in_force = |code| charter.label(code).is_some_and(|label| label.retention_days.is_none_or(retained));
+    labels.filter(|code| expiry.is_some() || in_force(code))
 }
 
 #[cfg(test)]
@@ -411,7 +413,6 @@ mod tests {
     use super::*;
     use crate::charter::tests::charter;
     use crate::names::LogId;
-    use crate::statement::Labels;
 
     fn add(labels: &[u16], quality: Option<u8>, expiry: Option<u64>) -> Attributes {
         let labels = Labels::new(labels).unwrap();
@@ -443,7 +444,7 @@ mod tests {
         policy.judge(&Matched { hash: pdq(), distance, said }, &at)
     }
 
-    fn judge(policy: &str, distance: u32, said: Vec<Said<'_>>) -> (Decision, Option<String>) {
+    fn judge(policy: &str, distance: u32, said: Vec<Said<'_>>) -> (Decision, Option<Arc<str>>) {
         let verdict = verdict(policy, distance, said, &Tripped::default());
         (verdict.decision, verdict.rule)
     }

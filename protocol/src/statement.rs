@@ -233,6 +233,16 @@ impl Labels {
         Ok(Self { codes, len: u8::try_from(count).expect("at most 8") })
     }
 
+    /// Those codes that are wanted, if any are.
+    pub fn filter(&self, wanted: impl Fn(u16) -> bool) -> Option<Self> {
+        let (mut codes, mut len) = ([0; MAX_LABELS], 0);
+        for code in self.codes().iter().filter(|code| wanted(**code)) {
+            codes[usize::from(len)] = *code;
+            len += 1;
+        }
+        (len > 0).then_some(Self { codes, len })
+    }
+
     /// The codes.
     pub fn codes(&self) -> &[u16] {
         &self.codes[..usize::from(self.len)]

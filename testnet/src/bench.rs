@@ -3,6 +3,7 @@
 mod import;
 mod matching;
 mod measure;
+mod socket;
 mod statements;
 
 use clap::Subcommand;
@@ -14,6 +15,8 @@ pub enum Bench {
     Import(import::Import),
     /// How fast hashes are matched, in process.
     Match(matching::Match),
+    /// How fast a node answers over its socket.
+    Socket(socket::Socket),
 }
 
 impl Bench {
@@ -21,6 +24,7 @@ impl Bench {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Import(import) => import.run().await,
+            Self::Socket(socket) => socket.run().await,
             Self::Match(matching) => tokio::task::block_in_place(|| matching.run()),
         }
     }

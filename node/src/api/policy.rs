@@ -74,25 +74,22 @@ pub(super) async fn diff(
         let at = Circumstances { charter: view.federation.charter(), tripped: &tripped, as_of: clock::now() };
         let mut answer = DiffAnswer { queries: queries.len(), changed: 0, raised: 0, lowered: 0, examples: Vec::new() };
         for (hash, max_distance) in queries {
-            let [before, after] = [&*policy, &other].map(|policy| view.matcher.ask(&hash, max_distance, policy, &at));
-            let (before, after) = (before.map_err(Problem::indexing)?, after.map_err(Problem::indexing)?);
-            if before.decision == after.decision {
+            let decide = |policy: &Policy| {
+                let mut decided = (Decision::None, None);
+                let asked = view.matcher.ask(&[hash], max_distance, policy, &at, |_, answer| {
+                    let rule = answer.matches.first().and_then(|first| first.verdict.rule.as_deref());
+                    decided = (answer.decision, rule.map(str::to_owned));
+                });
+                asked.map_err(Problem::indexing).map(|()| decided)
+            };
+            let ((before, rule_before), (after, rule_after)) = (decide(&policy)?, decide(&other)?);
+            if before == after {
                 continue;
             }
             answer.changed += 1;
-            *if after.decision > before.decision { &mut answer.raised } else { &mut answer.lowered } += 1;
+            *if after > before { &mut answer.raised } else { &mut answer.lowered } += 1;
             if answer.examples.len() < EXAMPLES {
-                let rule = |answer: &crate::index::Answer<'_>| {
-                    let first = answer.matches.first().filter(|first| first.verdict.decision > Decision::None);
-                    first.and_then(|first| first.verdict.rule.clone())
-                };
-                answer.examples.push(DiffExample {
-                    hash: hash.to_string(),
-                    before: before.decision,
-                    after: after.decision,
-                    rule_before: rule(&before),
-                    rule_after: rule(&after),
-                });
+                answer.examples.push(DiffExample { hash: hash.to_string(), before, after, rule_before, rule_after });
             }
         }
         Ok(answer)

@@ -38,7 +38,7 @@ const NEAR_COST: usize = 64;
 const SHORT: usize = 256;
 
 /// Hashes that one core takes at a time of a wide request.
-const PIECE: usize = 32;
+const PIECE: usize = 64;
 
 /// The paths of `query.sock`.
 pub fn router(view: Arc<View>) -> Router {
@@ -119,6 +119,13 @@ pub(super) async fn match_one(
     Ok(Encoding::wanted(&headers).answer(&answer))
 }
 
+/// Answers to some of a request's questions, in order.
+struct Piece {
+    decisions: Vec<Decision>,
+    /// Only if explanations were asked for.
+    results: Vec<MatchResult>,
+}
+
 /// One request's questions: all of them are answered by one policy, at one moment.
 #[derive(Clone)]
 struct Asker {
@@ -141,41 +148,48 @@ impl Asker {
 
     /// Answers on this thread.
     fn all(&self, hashes: &[ContentHash]) -> Result<MatchAnswer, Problem> {
-        let answered = hashes.iter().map(|hash| self.ask(hash, hashes.len()));
-        self.answer(answered.collect::<Result<_, _>>().map_err(Problem::indexing)?)
+        Ok(self.answer(vec![self.piece(hashes, hashes.len()).map_err(Problem::indexing)?]))
     }
 
     /// Answers away from the threads that serve sockets, on all cores.
     async fn wide(&self, hashes: Vec<ContentHash>) -> Result<MatchAnswer, Problem> {
         let this = self.clone();
         off_thread(move || {
-            let asked = hashes.par_iter().with_min_len(PIECE).map(|hash| this.ask(hash, hashes.len()));
-            this.answer(asked.collect::<Result<_, _>>().map_err(Problem::indexing)?)
+            let pieces = hashes.par_chunks(PIECE).map(|piece| this.piece(piece, hashes.len()));
+            Ok(this.answer(pieces.collect::<Result<_, _>>().map_err(Problem::indexing)?))
         })
         .await
     }
 
-    fn answer(&self, answered: Vec<(Decision, Option<MatchResult>)>) -> Result<MatchAnswer, Problem> {
-        let (decisions, results): (_, Vec<_>) = answered.into_iter().unzip();
-        let results = self.explain.then(|| results.into_iter().flatten().collect());
-        Ok(MatchAnswer { decisions, results, basis: self.basis() })
+    fn answer(&self, pieces: Vec<Piece>) -> MatchAnswer {
+        let mut decisions = Vec::with_capacity(pieces.iter().map(|piece| piece.decisions.len()).sum());
+        let mut results = Vec::new();
+        for piece in pieces {
+            decisions.extend(piece.decisions);
+            results.extend(piece.results);
+        }
+        MatchAnswer { decisions, results: self.explain.then_some(results), basis: self.basis() }
     }
 
-    /// Answers one question of `of`.
-    fn ask(&self, hash: &ContentHash, of: usize) -> Result<(Decision, Option<MatchResult>), Indexing> {
-        let charter = self.view.federation.charter();
-        let at = Circumstances { charter, tripped: &self.tripped, as_of: self.as_of };
-        let answer = self.view.matcher.ask(hash, self.max_distance, &self.policy, &at)?;
-        self.view.remembered.push(*hash, self.max_distance);
-        for found in answer.matches.iter().filter(|found| found.verdict.decision > Decision::None) {
-            self.view.quarantine.matched(&found.matched.hash, self.policy.breakers());
-        }
-        let result = self.explain.then(|| {
-            let listed = (MAX_LISTED_IN_ALL / of).clamp(1, MAX_LISTED);
-            let matches = answer.matches.iter().take(listed).map(|found| self.explained(found)).collect();
-            MatchResult { hash: hash.to_string(), decision: answer.decision, found: answer.found, matches }
-        });
-        Ok((answer.decision, result))
+    /// Answers some questions of `of`.
+    fn piece(&self, hashes: &[ContentHash], of: usize) -> Result<Piece, Indexing> {
+        let View { federation, matcher, remembered, quarantine, .. } = &*self.view;
+        let at = Circumstances { charter: federation.charter(), tripped: &self.tripped, as_of: self.as_of };
+        let listed = (MAX_LISTED_IN_ALL / of.max(1)).clamp(1, MAX_LISTED);
+        let mut piece = Piece { decisions: Vec::with_capacity(hashes.len()), results: Vec::new() };
+        matcher.ask(hashes, self.max_distance, &self.policy, &at, |hash, answer| {
+            remembered.push(*hash, self.max_distance);
+            for found in answer.matches.iter().filter(|found| found.verdict.decision > Decision::None) {
+                quarantine.matched(found.id, &found.matched.hash, self.policy.breakers(), self.as_of);
+            }
+            piece.decisions.push(answer.decision);
+            if self.explain {
+                let matches = answer.matches.iter().take(listed).map(|found| self.explained(found)).collect();
+                let (hash, decision, found) = (hash.to_string(), answer.decision, answer.found);
+                piece.results.push(MatchResult { hash, decision, found, matches });
+            }
+        })?;
+        Ok(piece)
     }
 
     fn explained(&self, found: &crate::index::Match<'_>) -> Match {
@@ -193,7 +207,7 @@ impl Asker {
             hash: found.matched.hash.to_string(),
             distance: found.matched.distance,
             decision: found.verdict.decision,
-            rule: found.verdict.rule.clone(),
+            rule: found.verdict.rule.as_deref().map(str::to_owned),
             lowered: found.verdict.lowered.clone(),
             shadow: found.verdict.shadow.clone(),
             adds,

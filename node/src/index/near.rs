@@ -171,9 +171,6 @@ impl Shared {
     }
 
     fn build(&self, range: Range<u32>, threads: usize) -> Segment {
-        for slice in self.catalog.pdq_words(range.clone()) {
-            kernel::with_huge_pages(slice);
-        }
         Segment::build(&self.source(), range, threads)
     }
 

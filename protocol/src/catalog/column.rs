@@ -22,11 +22,15 @@ pub(super) type Column32 = Blocks<AtomicU32>;
 /// An array of atomics, all zero at first, addressable without bound up to 2^32 elements.
 pub(super) struct Blocks<A> {
     blocks: [OnceLock<Box<[A]>>; BLOCKS],
+    on_block: OnBlock,
 }
 
-impl<A> Default for Blocks<A> {
-    fn default() -> Self {
-        Self { blocks: [const { OnceLock::new() }; BLOCKS] }
+/// Is told where a block of memory lies, and how many bytes long it is, before it is used. It must not be read or written.
+pub type OnBlock = fn(*const u8, usize);
+
+impl<A> Blocks<A> {
+    pub(super) const fn new(on_block: OnBlock) -> Self {
+        Self { blocks: [const { OnceLock::new() }; BLOCKS], on_block }
     }
 }
 
@@ -53,7 +57,12 @@ impl<A: Zeroable> Blocks<A> {
         let (block, offset) = Self::locate(index);
         let len = if block == 0 { FIRST as usize } else { (FIRST as usize) << (block - 1) };
         // Zeroed by the system, so that the part of a block which is not used yet takes no memory.
-        &self.blocks[block].get_or_init(|| zeroed_slice_box(len))[offset]
+        let make = || {
+            let block = zeroed_slice_box::<A>(len);
+            (self.on_block)(block.as_ptr().cast(), size_of_val(&*block));
+            block
+        };
+        &self.blocks[block].get_or_init(make)[offset]
     }
 
     /// Some elements that lie in one block, all of them if there is such a block.
@@ -112,7 +121,7 @@ mod tests {
 
     #[test]
     fn elements_keep_their_places_across_blocks() {
-        let column = Column32::default();
+        let column = Column32::new(|_, _| ());
         assert_eq!(column.get(5_000_000), 0);
         let indices = [0, 1, 1023, 1024, 1025, 2047, 2048, 4095, 4096, 3_000_000];
         for index in indices {

@@ -12,7 +12,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::column::{Column, Column32};
+use super::column::{Column, Column32, OnBlock};
 
 /// Slots of a page.
 const PAGE: u32 = 1 << 12;
@@ -44,14 +44,14 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(on_block: OnBlock) -> Self {
         let this = Self {
-            slots: Column::default(),
+            slots: Column::new(on_block),
             pages: [const { OnceLock::new() }; MAX_DEPTH + 1],
             depth: AtomicU32::new(0),
             splits: AtomicU32::new(0),
-            used: Column32::default(),
-            depths: Column32::default(),
+            used: Column32::new(on_block),
+            depths: Column32::new(on_block),
             made: AtomicU32::new(1),
             spare: AtomicU32::new(0),
         };
@@ -78,6 +78,13 @@ impl Directory {
                 return None;
             }
         }
+    }
+
+    /// What stands where a tag is looked for first. Says nothing yet; but once it has been read, looking is fast.
+    #[inline]
+    pub(super) fn peek(&self, tag: u32) -> Option<u32> {
+        let entry = self.slots.get(self.page(tag) * PAGE + tag % PAGE);
+        (entry as u32).checked_sub(1)
     }
 
     /// Inserts a number, which is not there yet. Called by the writer only. Readers find it from now on, with all that was

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use siphasher::sip::SipHasher13;
 
-use super::column::{Column, Column32};
+use super::column::{Column, Column32, OnBlock};
 use super::directory::Directory;
 use crate::content_hash::{ContentHash, HashKind};
 
@@ -22,14 +22,14 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    pub(super) fn new(kind: HashKind, key: [u64; 2]) -> Self {
+    pub(super) fn new(kind: HashKind, key: [u64; 2], on_block: OnBlock) -> Self {
         Self {
             kind,
             key,
             len: AtomicU32::new(0),
-            words: Column::default(),
-            heads: Column32::default(),
-            numbers: Directory::new(),
+            words: Column::new(on_block),
+            heads: Column32::new(on_block),
+            numbers: Directory::new(on_block),
         }
     }
 
@@ -39,6 +39,18 @@ impl Shelf {
 
     pub(super) fn find(&self, hash: &ContentHash) -> Option<u32> {
         self.numbers.find(self.tag(hash), |number| self.is(number, hash))
+    }
+
+    /// The number that a hash has if it has one, most likely.
+    #[inline]
+    pub(super) fn guess(&self, hash: &ContentHash) -> Option<u32> {
+        self.numbers.peek(self.tag(hash))
+    }
+
+    /// A word of a hash.
+    #[inline]
+    pub(super) fn first_word(&self, number: u32) -> u64 {
+        self.word(number, 0)
     }
 
     pub(super) fn hash(&self, number: u32) -> ContentHash {
@@ -126,7 +138,7 @@ mod tests {
     #[test]
     fn every_hash_keeps_its_number_while_the_shelf_grows() {
         for kind in HashKind::ALL {
-            let shelf = Shelf::new(kind, [1, 2]);
+            let shelf = Shelf::new(kind, [1, 2], |_, _| ());
             for number in 0..20_000 {
                 assert_eq!(shelf.find(&hash(kind, number)), None);
                 assert_eq!(shelf.insert(&hash(kind, number)), number);
@@ -142,7 +154,7 @@ mod tests {
 
     #[test]
     fn readers_find_whatever_was_inserted_before_they_looked() {
-        let shelf = Shelf::new(HashKind::Sha256, [1, 2]);
+        let shelf = Shelf::new(HashKind::Sha256, [1, 2], |_, _| ());
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 (0..50_000).for_each(|number| assert_eq!(shelf.insert(&hash(HashKind::Sha256, number)), number))

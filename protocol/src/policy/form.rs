@@ -224,7 +224,7 @@ fn check(form: RuleForm, charter: &Charter) -> Result<Rule, PolicyError> {
         min_age,
         stage: form.stage,
         disputes: Disputes { members: disputers, jurisdictions, lower_to },
-        name,
+        name: name.into(),
     })
 }
 

@@ -35,6 +35,13 @@ pub(super) fn pin(core: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets this thread run on any core again.
+pub(super) fn unpin() -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|core| set.set(core));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
 /// The time that all threads of this process have computed.
 pub(super) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);

@@ -1,9 +1,9 @@
-//! What the processor does best, chosen when the process starts: the only unsafe code of the near index.
+//! What the processor does best, chosen when the process starts.
 //!
 //! Each kernel does the same; tests hold them against the plainest one. A search is written once, as a [`Work`] that knows
 //! nothing of processors, and compiled once a kernel.
 
-#![expect(unsafe_code, reason = "vector instructions, prefetching and huge pages have no safe form")]
+#![expect(unsafe_code, reason = "vector instructions and prefetching have no safe form")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -211,26 +211,6 @@ mod x86 {
             // SAFETY: prefetching never faults, wherever it points.
             unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
         }
-    }
-}
-
-/// Zeroed memory which the system is asked to back with huge pages, so that random reads miss fewer translations.
-pub(super) fn zeroed<T: bytemuck::Zeroable>(len: usize) -> Box<[T]> {
-    let memory = bytemuck::allocation::zeroed_slice_box(len);
-    with_huge_pages(&memory);
-    memory
-}
-
-/// Asks the system to back memory with huge pages from now on. A system that does not know how is no worse off.
-pub(super) fn with_huge_pages<T>(memory: &[T]) {
-    /// Of a huge page on every processor that matters here.
-    const HUGE: usize = 2 << 20;
-    let start = memory.as_ptr().addr().next_multiple_of(HUGE);
-    let end = (memory.as_ptr().addr() + size_of_val(memory)) & !(HUGE - 1);
-    if start < end {
-        let whole = memory.as_ptr().with_addr(start).cast_mut().cast();
-        // SAFETY: the range lies within memory that we borrow, and the advice changes nothing that can be read there.
-        let _refused = unsafe { rustix::mm::madvise(whole, end - start, rustix::mm::Advice::LinuxHugepage) };
     }
 }
 

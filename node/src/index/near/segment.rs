@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use hashmesh_protocol::catalog::Catalog;
 
-use super::kernel::{Kernel, LANES, Processor, Work, zeroed};
+use super::kernel::{Kernel, LANES, Processor, Work};
 use super::secret::{Assignment, PARTS};
+use crate::pages::zeroed;
 
 /// Bits of a part that choose the bucket: all of them in a large segment, fewer in a small one, whose buckets would be empty.
 const MAX_BITS: u32 = 16;
