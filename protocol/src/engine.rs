@@ -91,14 +91,16 @@ pub enum Effect {
     Commit(Arc<Admitted>),
     /// Likewise for an opening that was missing.
     CommitOpening(Arc<LateOpening>),
-    /// Move the signer forward to this mark, durably; then sign it, and feed [`Input::Signed`] before any other input.
+    /// Move the signer forward to this mark, durably; then sign it, and feed [`Input::Signed`]. Inputs that were stepped
+    /// before the signature is there are no harm: until then nothing else is put into the own log by this node.
     Sign {
         /// The own log.
         log: LogId,
         /// What is to be signed.
         mark: Mark,
     },
-    /// Write the checkpoint down. Need not be durable: it can be signed again, with the same bytes.
+    /// Write the checkpoint down. Need not be durable: an own one is signed again after a start without it, with the same
+    /// bytes, and that of another log is told again.
     KeepCheckpoint(LogId, SignedCheckpoint),
     /// Let queries see these statements.
     Show(Arc<Admitted>),

@@ -50,6 +50,8 @@ pub enum Admission {
     New(Box<Admitted>),
     /// A checkpoint beyond what is held: leaves to be fetched.
     Ahead(SignedCheckpoint),
+    /// A checkpoint over exactly what is held, where only an older one was kept: with it the leaves can be served.
+    Sealed(SignedCheckpoint),
     /// Nothing new.
     Known,
 }
@@ -214,12 +216,12 @@ impl Ledger {
         // Cheap checks first; the signature costs as much as 500 leaf hashes.
         if batch.entries.first() > have {
             return match log.hear(id, batch.checkpoint)? {
-                Some(ahead) => Ok(Admission::Ahead(ahead)),
-                None => Err(Refusal::Gap { log: id, have, got: batch.entries.first() }),
+                Admission::Known => Err(Refusal::Gap { log: id, have, got: batch.entries.first() }),
+                heard => Ok(heard),
             };
         }
         if batch.entries.end() <= have {
-            return Ok(log.hear(id, batch.checkpoint)?.map_or(Admission::Known, Admission::Ahead));
+            return log.hear(id, batch.checkpoint);
         }
         let entries = if batch.entries.first() < have { batch.entries.starting_at(have) } else { batch.entries };
         let checkpoint = log.verify(id, batch.checkpoint)?;
@@ -244,8 +246,7 @@ impl Ledger {
 
     /// Hears of a checkpoint without leaves.
     pub fn hear(&mut self, id: LogId, note: Note) -> Result<Admission, Refusal> {
-        let log = self.logs.get_mut(&id).ok_or(Refusal::Stranger(id))?;
-        Ok(log.hear(id, note)?.map_or(Admission::Known, Admission::Ahead))
+        self.logs.get_mut(&id).ok_or(Refusal::Stranger(id))?.hear(id, note)
     }
 
     /// Takes leaves of the own log that are about to be made durable and signed.
@@ -260,7 +261,7 @@ impl Ledger {
         Ok(Admitted { entries, subtrees, root, checkpoint: None })
     }
 
-    /// Takes the checkpoint that the own signer has made over what [`append`](Self::append) took.
+    /// Takes a checkpoint that the own signer has made over leaves that are held.
     pub fn sealed(&mut self, id: LogId, checkpoint: SignedCheckpoint) {
         if let Some(log) = self.logs.get_mut(&id) {
             log.keep(checkpoint);
@@ -349,6 +350,7 @@ mod tests {
             match self.ledger.admit(batch) {
                 Ok(Admission::New(_)) => "new",
                 Ok(Admission::Ahead(_)) => "ahead",
+                Ok(Admission::Sealed(_)) => "sealed",
                 Ok(Admission::Known) => "known",
                 Err(refusal) => match refusal {
                     Refusal::Stranger(_) => "stranger",
@@ -410,6 +412,19 @@ mod tests {
         assert_eq!(world.admit(world.batch(7, 11, 11)), "new");
         let log_now = world.ledger.log(log()).unwrap();
         assert_eq!((log_now.whole().unwrap().size(), log_now.ahead()), (11, None));
+    }
+
+    /// Leaves that were admitted in the middle of a larger tree can be served once their own checkpoint is there.
+    #[test]
+    fn a_checkpoint_over_what_is_held_is_kept_if_only_an_older_one_was() {
+        let mut world = world();
+        assert_eq!(world.admit(world.batch(0, 4, 11)), "new");
+        assert_eq!(world.ledger.log(log()).unwrap().whole(), None);
+        let head = world.batch(0, 4, 4).checkpoint;
+        assert!(matches!(world.ledger.hear(log(), head.clone()), Ok(Admission::Sealed(_))));
+        assert_eq!(world.ledger.log(log()).unwrap().whole().unwrap().size(), 4);
+        assert_eq!(world.ledger.log(log()).unwrap().ahead().unwrap().size(), 11);
+        assert!(matches!(world.ledger.hear(log(), head), Ok(Admission::Known)));
     }
 
     #[test]

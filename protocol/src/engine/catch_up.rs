@@ -214,6 +214,7 @@ impl Engine {
                     effects.push(Effect::Commit(Arc::clone(&admitted)));
                     effects.push(Effect::Show(admitted));
                 }
+                Ok(Admission::Sealed(checkpoint)) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
                 Ok(Admission::Ahead(_) | Admission::Known) => {}
                 Err(refusal) => self.refused(peer, refusal, effects),
             }

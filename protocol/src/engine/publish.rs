@@ -85,7 +85,7 @@ pub enum Unpublishable {
 pub(super) struct Publishing {
     small: VecDeque<Waiting>,
     large: VecDeque<Waiting>,
-    /// The batch that is being made durable and signed.
+    /// What is being made durable and signed.
     in_flight: Option<InFlight>,
     /// What the batch in flight, and the one before it, say of which hash: the catalog does not show them yet.
     unshown: [HashMap<ContentHash, Word>; 2],
@@ -100,8 +100,11 @@ struct Waiting {
     results: Vec<Result<Placed, Unpublishable>>,
 }
 
+/// What the signer has been asked for.
 struct InFlight {
-    admitted: Arc<Admitted>,
+    mark: Mark,
+    /// The leaves that this signs, if they are new.
+    admitted: Option<Arc<Admitted>>,
     /// Whom to tell once it is signed.
     done: Vec<(u64, Vec<Result<Placed, Unpublishable>>)>,
 }
@@ -142,10 +145,21 @@ impl Engine {
 
     /// Makes the next batch out of what waits, unless one is in flight or nothing may be signed.
     pub(super) fn compose(&mut self, effects: &mut Vec<Effect>) {
-        if self.publishing.in_flight.is_some() || self.publishing.is_idle() || self.silence().is_some() {
+        if self.publishing.in_flight.is_some() || self.silence().is_some() {
             return;
         }
         let Some((own, log)) = self.own.and_then(|own| Some((own, self.ledger.log(own)?))) else { return };
+        let signed = self.voice.mark();
+        if log.size() == signed.size && log.whole().map_or(0, SignedCheckpoint::size) < signed.size {
+            // The node stopped after the signer had moved and before the checkpoint was safe: peers may never have seen it,
+            // and leaves that were answered for would stay here until something else is said (SPEC 8.8).
+            self.publishing.in_flight = Some(InFlight { mark: signed, admitted: None, done: Vec::new() });
+            effects.push(Effect::Sign { log: own, mark: signed });
+            return;
+        }
+        if self.publishing.is_idle() {
+            return;
+        }
         let charter = self.federation.charter();
         let limit = charter.body().parameters.batch_leaves as usize;
         let Publishing { small, large, unshown, .. } = &mut self.publishing;
@@ -184,22 +198,26 @@ impl Engine {
         let mark = Mark { size: admitted.entries.end(), root: admitted.root };
         effects.push(Effect::Commit(admitted.clone()));
         effects.push(Effect::Sign { log: own, mark });
-        self.publishing.in_flight = Some(InFlight { admitted, done });
+        self.publishing.in_flight = Some(InFlight { mark, admitted: Some(admitted), done });
         self.publishing.unshown.rotate_left(1);
         self.publishing.unshown[1] = said;
     }
 
-    /// The batch in flight is durable and signed: show it, answer for it, spread it.
+    /// What is in flight is durable and signed: show it, answer for it, spread it.
     pub(super) fn signed(&mut self, checkpoint: SignedCheckpoint, effects: &mut Vec<Effect>) {
-        let (Some(own), Some(InFlight { admitted, done })) = (self.own, self.publishing.in_flight.take()) else {
+        let (Some(own), Some(InFlight { mark, admitted, done })) = (self.own, self.publishing.in_flight.take()) else {
             return;
         };
-        self.voice.signed(self.ledger.log(own).expect("the own log").mark());
+        self.voice.signed(mark);
         self.ledger.sealed(own, checkpoint.clone());
         effects.push(Effect::KeepCheckpoint(own, checkpoint.clone()));
-        effects.push(Effect::Show(admitted.clone()));
+        let message = match &admitted {
+            Some(admitted) => self.announcement(admitted, &checkpoint),
+            None => Gossip::encode_checkpoint(checkpoint.note()),
+        };
+        effects.extend(admitted.map(Effect::Show));
         Self::reply(done, effects);
-        effects.push(Effect::Gossip(self.announcement(&admitted, &checkpoint)));
+        effects.push(Effect::Gossip(message));
     }
 
     /// A small batch travels whole, of a larger one only the checkpoint (SPEC 14.3).

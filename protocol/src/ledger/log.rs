@@ -2,7 +2,7 @@
 
 use rangemap::RangeSet;
 
-use super::{Damage, REPORTED, Refusal};
+use super::{Admission, Damage, REPORTED, Refusal};
 use crate::checkpoint::SignedCheckpoint;
 use crate::digest::Digest;
 use crate::entries::{Disclosure, Entries};
@@ -136,15 +136,19 @@ impl Log {
         Ok(opened)
     }
 
-    /// Remembers a checkpoint if it is beyond what is held and what was heard of; gives it back if so.
-    pub(super) fn hear(&mut self, id: LogId, note: Note) -> Result<Option<SignedCheckpoint>, Refusal> {
+    /// Remembers a checkpoint if it is beyond what is held and what was heard of, or the first one over exactly what is held.
+    pub(super) fn hear(&mut self, id: LogId, note: Note) -> Result<Admission, Refusal> {
         let checkpoint = self.verify(id, note)?;
-        let heard = self.ahead.as_ref().or(self.whole.as_ref()).map_or(0, SignedCheckpoint::size);
-        if checkpoint.size() <= heard.max(self.size()) {
-            return Ok(None);
+        let newest = |kept: &Option<SignedCheckpoint>| kept.as_ref().map_or(0, SignedCheckpoint::size);
+        if checkpoint.size() == self.size() && newest(&self.whole) < self.size() {
+            self.keep(checkpoint.clone());
+            return Ok(Admission::Sealed(checkpoint));
+        }
+        if checkpoint.size() <= newest(&self.ahead).max(newest(&self.whole)).max(self.size()) {
+            return Ok(Admission::Known);
         }
         self.ahead = Some(checkpoint.clone());
-        Ok(Some(checkpoint))
+        Ok(Admission::Ahead(checkpoint))
     }
 
     /// The tree with these leaves, which begin where it ends. Changes nothing yet.
