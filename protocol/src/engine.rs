@@ -290,13 +290,18 @@ impl Engine {
     fn refused(&mut self, from: PublicKey, refusal: Refusal, effects: &mut Vec<Effect>) {
         match refusal.blame() {
             Blame::Relayer => effects.push(Effect::Shun { peer: from, misdeed: Misdeed::Relayed(refusal) }),
-            Blame::Author => match refusal {
-                Refusal::Fork { log, .. } if self.forked.insert(log) => effects.push(Effect::Alarm(Alarm::Fork(log))),
-                Refusal::NotWhatWasSigned { .. } if self.voice.diverges() => {
-                    effects.push(Effect::Alarm(Alarm::Diverged));
+            Blame::Author => {
+                let (Refusal::Fork { log, .. } | Refusal::NotWhatWasSigned { log, .. }) = refusal else { return };
+                let news = self.forked.insert(log);
+                if Some(log) == self.own {
+                    // Somebody else signs with this member's key, or did: whatever this node signed next would be a fork.
+                    if self.voice.diverges() {
+                        effects.push(Effect::Alarm(Alarm::Diverged));
+                    }
+                } else if news {
+                    effects.push(Effect::Alarm(Alarm::Fork(log)));
                 }
-                _ => {}
-            },
+            }
             Blame::Nobody => {
                 if let Refusal::Diverges { log, .. } = refusal
                     && let Some(peer) = self.peers.get_mut(&from)

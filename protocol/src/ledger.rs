@@ -268,7 +268,8 @@ impl Ledger {
         }
     }
 
-    /// Demands that a log lead to what this node itself has signed in it, once it reaches that far.
+    /// Makes a log the own one: it must lead to what this node itself has signed in it, once it reaches that far, and is
+    /// never other than what this node puts into it.
     pub fn promise(&mut self, id: LogId, signed: Mark) {
         if let Some(log) = self.logs.get_mut(&id) {
             log.promise(signed);
@@ -478,6 +479,21 @@ mod tests {
         assert!(matches!(world.ledger.hear(log(), ahead), Ok(Admission::Ahead(_))));
         let rival = world.sign(6, leaf_hash(b"two"));
         assert!(matches!(world.ledger.hear(log(), rival), Err(Refusal::Fork { .. })));
+    }
+
+    /// SPEC 7.7: the leaves held are proof enough, also where no checkpoint of their size was ever heard.
+    #[test]
+    fn a_signed_root_that_the_leaves_do_not_have_is_a_fork() {
+        let mut world = world();
+        world.admit(world.batch(0, 4, 11));
+        let rival = world.sign(4, leaf_hash(b"rival"));
+        assert!(matches!(world.ledger.hear(log(), rival.clone()), Err(Refusal::Fork { .. })));
+
+        let mut own = Ledger::new(&world.federation);
+        own.promise(log(), Mark::default());
+        own.append(adds(0, 0..4)).unwrap();
+        let refusal = own.hear(log(), rival).unwrap_err();
+        assert_eq!(refusal, Refusal::NotWhatWasSigned { log: log(), size: 4 }, "signed while ours was not yet");
     }
 
     /// SPEC 7.7, the form that no single size shows: a larger tree that does not contain the smaller one.

@@ -21,7 +21,7 @@ pub struct Log {
     last_time: Timestamp,
     whole: Option<SignedCheckpoint>,
     ahead: Option<SignedCheckpoint>,
-    /// What this node itself has signed, where its leaves do not reach that far.
+    /// For the own log: what this node itself had signed when it started.
     promised: Option<Mark>,
     missing: RangeSet<u64>,
 }
@@ -110,7 +110,7 @@ impl Log {
 
     /// Demands that the leaves lead to what this node itself has signed, once they reach that far.
     pub(super) fn promise(&mut self, signed: Mark) {
-        self.promised = (signed.size > self.size()).then_some(signed);
+        self.promised = Some(signed);
     }
 
     /// Size and root, for the store.
@@ -133,7 +133,21 @@ impl Log {
                 return Err(Refusal::Fork { log: id, both: Box::new((known.clone(), opened)) });
             }
         }
+        if opened.size() == self.size() && opened.root() != self.root() {
+            return Err(self.contradicted(id, opened));
+        }
         Ok(opened)
+    }
+
+    /// What a signed root says that the leaves do not have.
+    fn contradicted(&self, id: LogId, opened: SignedCheckpoint) -> Refusal {
+        let size = opened.size();
+        // The leaves were admitted because they provably are in the larger tree of `ahead`, if it is there still.
+        match (&self.ahead, self.promised) {
+            (Some(ahead), _) => Refusal::Fork { log: id, both: Box::new((ahead.clone(), opened)) },
+            (None, Some(_)) => Refusal::NotWhatWasSigned { log: id, size },
+            (None, None) => Refusal::Diverges { log: id, from: size, size },
+        }
     }
 
     /// Remembers a checkpoint if it is beyond what is held and what was heard of, or the first one over exactly what is held.
