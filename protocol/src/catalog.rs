@@ -76,6 +76,22 @@ impl Said<'_> {
     }
 }
 
+/// What stands at a place of a log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// No leaf that has been shown, or one that neither adds nor disputes.
+    Nothing,
+    /// An add or dispute without an opening: nobody can say of what, nor here whether it is live.
+    Unopened,
+    /// A statement about this hash.
+    Opened {
+        /// The hash.
+        hash: ContentHash,
+        /// Whether the statement is live.
+        live: bool,
+    },
+}
+
 /// The catalog, for reading.
 pub struct Catalog {
     shelves: [Shelf; HashKind::ALL.len()],
@@ -90,6 +106,8 @@ struct LogEntry {
     id: LogId,
     /// Where the author's time changes: first index, and the time from there on. A batch has one time or few.
     times: boxcar::Vec<(u64, Timestamp)>,
+    /// The row of each leaf that has one, counted from one; [`UNOPENED`] where it may still get one; else [`NO_ROW`].
+    rows: Column32,
 }
 
 /// One row a statement.
@@ -108,6 +126,9 @@ struct Rows {
 
 /// In a link: there is no row. Row numbers in links are one higher than the row's.
 const NO_ROW: u32 = 0;
+
+/// In the place of a row: the leaf adds or disputes, and its content hash is not known.
+const UNOPENED: u32 = u32::MAX;
 
 /// The flag of a row whose statement has ended.
 const ENDED: u64 = 1;
@@ -171,6 +192,20 @@ impl Catalog {
     /// What one member says about a content hash.
     pub fn word_of(&self, member: MemberId, id: ContentId) -> Option<Said<'_>> {
         self.said(id).find(|said| said.log.member == member)
+    }
+
+    /// What stands at a place of a log.
+    pub fn standing(&self, log: LogId, index: u64) -> Standing {
+        let entry = self.logs.iter().find(|(_, entry)| entry.id == log);
+        let row = entry.and_then(|(_, entry)| Some(entry.rows.get(u32::try_from(index).ok()?)));
+        match row {
+            None | Some(NO_ROW) => Standing::Nothing,
+            Some(UNOPENED) => Standing::Unopened,
+            Some(row) => {
+                let hash = self.hash(unpack(self.rows.contents.get(row - 1)));
+                Standing::Opened { hash, live: !Place(self.rows.places.get(row - 1)).ended() }
+            }
+        }
     }
 
     fn read(&self, place: Place, attributes: u32) -> Said<'_> {

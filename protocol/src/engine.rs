@@ -1,7 +1,8 @@
 //! The node's decisions: one input in, a list of effects out (SPEC 7, 8, 14).
 //!
 //! No I/O, no clock, no randomness, no error. The daemon and the simulator are two thin shells around this: they feed inputs
-//! one at a time and perform the effects of each in order. The order is what the guarantees rest on:
+//! and perform the effects in order, those of [`Input::Signed`] before they feed anything else. The order is what the
+//! guarantees rest on:
 //! **step** (decide), **commit** (make durable), **show** (make visible to queries), **speak** (tell callers and peers).
 //!
 //! The engine holds what decides: the ledger, the queue of what is to be published, what each peer has. It does not hold
@@ -247,6 +248,9 @@ impl Engine {
     /// and convict itself of a fork. So [`Effect::Commit`] comes first, and nothing is said before it is done.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         self.now = now;
+        if !matches!(input, Input::Signed(_)) {
+            self.publishing.all_shown();
+        }
         let mut effects = Vec::new();
         match input {
             Input::Publish(publication) => self.take(publication, &mut effects),
