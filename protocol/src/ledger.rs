@@ -228,9 +228,14 @@ impl Ledger {
         if checkpoint.size() < entries.end() {
             return Err(Refusal::NotCovered { log: id, size: checkpoint.size(), end: entries.end() });
         }
-        let grown = log.grow(id, &entries)?;
+        let grown = log.grow(&entries);
         if !grown.leads_to(&checkpoint, &batch.proof) {
             return Err(Refusal::Diverges { log: id, from: have, size: checkpoint.size() });
+        }
+        // Only now: leaves of another history than ours may well be older than our last one, and who holds that history
+        // honestly has done nothing wrong.
+        if !grown.keeps_time {
+            return Err(Refusal::TimeGoesBack { log: id, index: have });
         }
         if let Some(ahead) = log.ahead().filter(|_| !grown.keeps_ahead) {
             return Err(Refusal::Fork { log: id, both: Box::new((ahead.clone(), checkpoint)) });
@@ -256,7 +261,10 @@ impl Ledger {
         if entries.first() != log.size() {
             return Err(Refusal::Gap { log: id, have: log.size(), got: entries.first() });
         }
-        let grown = log.grow(id, &entries)?;
+        let grown = log.grow(&entries);
+        if !grown.keeps_time {
+            return Err(Refusal::TimeGoesBack { log: id, index: entries.first() });
+        }
         let (root, subtrees) = log.accept(grown, &entries);
         Ok(Admitted { entries, subtrees, root, checkpoint: None })
     }
@@ -528,7 +536,16 @@ mod tests {
         });
         composer.push(crate::statement::Leaf { time: crate::time::Timestamp(999), statement }, None);
         let entries = composer.finish().unwrap();
-        assert!(matches!(world.ledger.append(entries), Err(Refusal::TimeGoesBack { index: 1, .. })));
+        assert!(matches!(world.ledger.append(entries.clone()), Err(Refusal::TimeGoesBack { index: 1, .. })));
+
+        let mut edge = crate::tree::edge::Edge::default();
+        tree(1).0.into_iter().chain(entries.iter().map(|(_, entry)| entry.leaf_hash)).for_each(|leaf| edge.push(leaf));
+        let signed = world.sign(2, edge.root());
+        let batch = Batch { entries: entries.clone(), checkpoint: signed, proof: vec![] };
+        assert_eq!(world.admit(batch), "time", "whoever holds these leaves has let them in");
+        let elsewhere = world.sign(2, leaf_hash(b"another history"));
+        let batch = Batch { entries, checkpoint: elsewhere, proof: vec![] };
+        assert_eq!(world.admit(batch), "diverges", "what comes before may be older there, too");
     }
 
     #[test]

@@ -46,6 +46,8 @@ impl Default for Mark {
 pub(super) struct Grown {
     edge: Edge,
     subtrees: Vec<(u32, Digest)>,
+    /// Whether its first new leaf is no older than the last one held.
+    pub(super) keeps_time: bool,
     /// Whether it has the root that the newest checkpoint heard of says, if it reaches that size.
     pub(super) keeps_ahead: bool,
     /// Whether it has the root that this node itself has signed, if it reaches that size.
@@ -166,11 +168,14 @@ impl Log {
     }
 
     /// The tree with these leaves, which begin where it ends. Changes nothing yet.
-    pub(super) fn grow(&self, id: LogId, entries: &Entries) -> Result<Grown, Refusal> {
-        if entries.times().0 < self.last_time {
-            return Err(Refusal::TimeGoesBack { log: id, index: entries.first() });
-        }
-        let mut grown = Grown { edge: self.edge.clone(), subtrees: Vec::new(), keeps_ahead: true, keeps_promise: true };
+    pub(super) fn grow(&self, entries: &Entries) -> Grown {
+        let mut grown = Grown {
+            edge: self.edge.clone(),
+            subtrees: Vec::new(),
+            keeps_time: entries.times().0 >= self.last_time,
+            keeps_ahead: true,
+            keeps_promise: true,
+        };
         let ahead = self.ahead.as_ref().map(|ahead| Mark { size: ahead.size(), root: ahead.root() });
         let breaks = |said: Option<Mark>, edge: &Edge| {
             said.is_some_and(|said| said.size == edge.size() && said.root != edge.root())
@@ -184,7 +189,7 @@ impl Log {
             grown.keeps_ahead &= !breaks(ahead, &grown.edge);
             grown.keeps_promise &= !breaks(self.promised, &grown.edge);
         }
-        Ok(grown)
+        grown
     }
 
     /// Makes a grown tree the tree.
