@@ -96,6 +96,32 @@ fn a_restored_machine_hears_from_its_peers_that_it_is_behind() {
     net.audit_agreement();
 }
 
+/// SPEC 8.5: a large batch is announced by its checkpoint alone. The machine is restored from a backup before anybody could
+/// fetch the leaves: they exist nowhere any more, but they were signed, and those who have heard so say it.
+#[test]
+fn a_restored_machine_hears_of_a_checkpoint_that_nobody_holds_the_leaves_of() {
+    let mut net = Sim::of(["alice", "bob", "carol"]);
+    net.settle();
+    net.adds("alice", pdq(0));
+    net.settle();
+    let backup = (net.node("alice").disk.clone(), net.node("alice").signer);
+    let labels = Labels::new(&[1]).unwrap();
+    let drafts = (1..1000).map(|number| Draft::add(pdq(number), labels, net.salt(), None).unwrap()).collect();
+    let signed = net.publishes("alice", drafts);
+    assert!(net.outcome(signed).is_some());
+    let announcement = net.node("alice").engine().unwrap().heads().heads[0].1.clone();
+    net.crash("alice");
+    net.inject("carol", "bob", Gossip::encode_checkpoint(&announcement));
+    net.run(Duration::from_secs(1));
+
+    (net.node_mut("alice").disk, net.node_mut("alice").signer) = backup;
+    net.start("alice");
+    let unsaid = net.adds("alice", pdq(2000));
+    net.settle();
+    assert_eq!(net.silence("alice"), Some(Silence::Behind { have: 1, signed: 1000 }));
+    assert_eq!(net.outcome(unsaid), None);
+}
+
 /// SPEC 8.5: what was signed and what peers hold contradict each other: never sign again.
 #[test]
 fn a_node_whose_log_is_not_what_it_signed_stays_silent() {

@@ -33,7 +33,7 @@ use crate::checkpoint::SignedCheckpoint;
 use crate::entries::LateOpening;
 use crate::federation::Federation;
 use crate::key::PublicKey;
-use crate::ledger::{Admitted, Blame, Ledger, Mark, Refusal};
+use crate::ledger::{Admitted, Blame, Ledger, Log, Mark, Refusal};
 use crate::names::{LogId, MemberId};
 use crate::time::Timestamp;
 use crate::wire::{Answer, Gossip, Heads, Request};
@@ -284,10 +284,12 @@ impl Engine {
         self.own
     }
 
-    /// The newest checkpoints whose leaves are held, as peers are told them.
+    /// The newest checkpoints, of leaves that are held and of more; [`Heads::told_to`] picks what a peer is told.
     pub fn heads(&self) -> Heads {
-        let head = |(id, log): (LogId, &crate::ledger::Log)| Some((id, log.whole()?.note().clone()));
-        Heads { time: self.now, heads: self.ledger.logs().filter_map(head).collect() }
+        let held = |(id, log): (LogId, &Log)| Some((id, log.whole()?.note().clone()));
+        let heard = |(id, log): (LogId, &Log)| Some((id, log.ahead()?.note().clone()));
+        let logs = || self.ledger.logs();
+        Heads { time: self.now, heads: logs().filter_map(held).collect(), heard: logs().filter_map(heard).collect() }
     }
 
     /// Passes a refusal on to whom it concerns.

@@ -16,7 +16,7 @@ use hashmesh_protocol::entries::LateOpening;
 use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::serve::{self, Archive as _};
-use hashmesh_protocol::wire::{Answer, Heads, Request, WireError};
+use hashmesh_protocol::wire::{Answer, Request, WireError};
 use libp2p::PeerId;
 use libp2p_stream::{Control, IncomingStreams};
 use parking_lot::Mutex;
@@ -246,7 +246,8 @@ async fn answer(
 ) -> Result<Vec<u8>, Broken> {
     let origins = shared.federation.origins();
     if let Request::Heads(heads) = request {
-        let ours = Heads { time: clock::now(), heads: shared.heads.load().heads.clone() };
+        let member = shared.federation.nodes().get(&key);
+        let ours = member.map(|member| shared.heads.load().told_to(*member, clock::now())).unwrap_or_default();
         send(shared, Lane::Urgent, Input::Told { from: key, heads }).await?;
         return Ok(Answer::Heads(ours).encode(origins));
     }

@@ -50,6 +50,7 @@ impl Engine {
         let heads = self.heads();
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.asked = Some(self.now);
+            let heads = heads.told_to(peer.member, self.now);
             effects.push(Effect::Ask { peer: key, request: Request::Heads(heads) });
         }
     }
@@ -83,6 +84,16 @@ impl Engine {
                     }
                 }
                 Err(refusal) => self.refused(from, refusal, effects),
+            }
+        }
+        // The peer does not hold these, so it cannot be asked for them; but they were signed.
+        for (log, note) in heads.heard {
+            if Some(log) == self.own {
+                match self.ledger.hear(log, note) {
+                    Ok(Admission::Sealed(checkpoint)) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
+                    Ok(_) => {}
+                    Err(refusal) => self.refused(from, refusal, effects),
+                }
             }
         }
         self.watch_own_log(effects);

@@ -255,7 +255,8 @@ impl Sim {
         let origins = node.federation.origins().clone();
         let answer = match Request::decode(&request, &origins).expect("honest nodes ask well") {
             Request::Heads(heads) => {
-                let ours = node.engine().map(|engine| engine.heads()).unwrap_or_default();
+                let now = node.clock(self.now);
+                let ours = node.engine().map(|engine| engine.heads().told_to(from, now)).unwrap_or_default();
                 let from_key = self.nodes[&from].key;
                 self.step(to, Input::Told { from: from_key, heads });
                 Answer::Heads(ours).encode(&origins)
