@@ -174,7 +174,7 @@ fn several_records_in_one_commit(shelf: &mut impl Shelf) {
     let (ledger, catalog, _) = world.load(&mut store, None);
     let log = ledger.log(world.log).unwrap();
     assert_eq!(log.mark(), world.mark());
-    let missing: Vec<u64> = log.missing().iter().cloned().flatten().collect();
+    let missing: Vec<u64> = log.missing_from(0).collect();
     assert_eq!(missing, (0..70).filter(|number| number % 3 == 0 && *number != 66).collect::<Vec<_>>());
     assert!(catalog.find(&pdq(66)).is_some() && catalog.find(&pdq(63)).is_none());
 }

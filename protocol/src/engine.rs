@@ -11,6 +11,7 @@
 mod catch_up;
 mod draft;
 mod heads;
+mod openings;
 mod publish;
 mod receive;
 mod status;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use catch_up::CatchUp;
 pub use draft::{Draft, DraftError, Target};
 use heads::Peer;
+use openings::Searches;
 use publish::Publishing;
 pub use publish::{Outcome, Placed, Publication, Unpublishable};
 pub use status::{LogStatus, PeerStatus, Status};
@@ -216,6 +218,7 @@ pub struct Engine {
     publishing: Publishing,
     peers: BTreeMap<PublicKey, Peer>,
     catch_up: CatchUp,
+    searches: Searches,
     forked: BTreeSet<LogId>,
     now: Timestamp,
 }
@@ -237,6 +240,7 @@ impl Engine {
             publishing: Publishing::default(),
             peers: BTreeMap::new(),
             catch_up: CatchUp::default(),
+            searches: Searches::default(),
             forked: BTreeSet::new(),
             now: Timestamp::default(),
         }

@@ -43,6 +43,7 @@ impl Engine {
     pub(super) fn peer_down(&mut self, key: PublicKey, effects: &mut Vec<Effect>) {
         self.peers.remove(&key);
         self.catch_up.forget(key);
+        self.searches.forget(key);
         self.fetch(effects);
     }
 

@@ -51,6 +51,7 @@ impl Engine {
     pub(super) fn tick(&mut self, effects: &mut Vec<Effect>) {
         self.ask_due_heads(effects);
         self.review_requests(effects);
+        self.review_searches(effects);
         self.watch_own_log(effects);
     }
 }

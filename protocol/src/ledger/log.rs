@@ -24,6 +24,8 @@ pub struct Log {
     /// For the own log: what this node itself had signed when it started.
     promised: Option<Mark>,
     missing: RangeSet<u64>,
+    /// How many of them: the ranges may be a million.
+    missing_count: u64,
 }
 
 /// How far a log had come at a commit: what the stored leaves must lead to.
@@ -72,6 +74,7 @@ impl Log {
             ahead: None,
             promised: None,
             missing: RangeSet::new(),
+            missing_count: 0,
         }
     }
 
@@ -105,12 +108,18 @@ impl Log {
         self.ahead.as_ref()
     }
 
-    /// The leaves whose openings are missing.
-    pub fn missing(&self) -> &RangeSet<u64> {
-        &self.missing
+    /// How many leaves' openings are missing.
+    pub fn missing(&self) -> u64 {
+        self.missing_count
     }
 
-    /// Demands that the leaves lead to what this node itself has signed, once they reach that far.
+    /// The leaves from `index` on whose openings are missing.
+    pub fn missing_from(&self, index: u64) -> impl Iterator<Item = u64> {
+        let ranges = self.missing.overlapping(index.min(u64::MAX - 1)..u64::MAX);
+        ranges.flat_map(move |range| range.start.max(index)..range.end)
+    }
+
+    /// Makes this the own log: its leaves must lead to what this node itself has signed, once they reach that far.
     pub(super) fn promise(&mut self, signed: Mark) {
         self.promised = Some(signed);
     }
@@ -199,6 +208,7 @@ impl Log {
         for (index, entry) in entries.iter() {
             if entry.disclosure == Disclosure::Missing {
                 self.missing.insert(index..index + 1);
+                self.missing_count += 1;
             }
         }
         (self.edge.root(), grown.subtrees)
@@ -222,7 +232,10 @@ impl Log {
 
     pub(super) fn opened(&mut self, index: u64) -> bool {
         let missing = self.missing.contains(&index);
-        self.missing.remove(index..index + 1);
+        if missing {
+            self.missing.remove(index..index + 1);
+            self.missing_count -= 1;
+        }
         missing
     }
 }

@@ -89,9 +89,19 @@ impl Disk {
 
     /// Forgets the opening of a leaf, as if it had never been received.
     pub fn forget_opening(&mut self, log: LogId, index: usize) {
+        self.put_opening(log, index, Vec::new());
+    }
+
+    /// Puts something in the place of the opening of a leaf.
+    pub fn put_opening(&mut self, log: LogId, index: usize, opening: Vec<u8>) {
         if let Some(place) = self.logs.get_mut(&log).and_then(|stored| stored.openings.get_mut(index)) {
-            place.clear();
+            *place = opening;
         }
+    }
+
+    /// The opening of a leaf; empty where there is none.
+    pub fn opening(&self, log: LogId, index: usize) -> &[u8] {
+        self.logs.get(&log).and_then(|stored| stored.openings.get(index)).map_or(&[], Vec::as_slice)
     }
 
     /// The leaves of a log.
