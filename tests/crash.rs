@@ -8,11 +8,13 @@ use hashmesh_protocol::engine::{Outcome, Placed};
 use hashmesh_protocol::statement::Position;
 use hashmesh_testnet::sim::{Crash, Sim, Weather, pdq};
 
-/// One run: bob publishes, receives and catches up, stops at one effect, starts again, and goes on. Whether he stopped.
-fn run(crash: Crash, seed: u64) -> bool {
+/// One run: bob publishes, receives and catches up, stops at one effect, starts again, and goes on. Whether he stopped. With
+/// a driver that is `busy`, what arrives together is decided together, and the writes come before all the rest.
+fn run(crash: Crash, seed: u64, busy: u64) -> bool {
     let mut parameters = Parameters::standard();
     parameters.batch_leaves = 4;
-    let mut net = Sim::with(&["alice", "bob", "carol"], seed, Weather::default(), parameters);
+    let weather = Weather { busy, ..Weather::default() };
+    let mut net = Sim::with(&["alice", "bob", "carol"], seed, weather, parameters);
     net.settle();
     net.node_mut("bob").crash_at(crash);
     for number in 0..6 {
@@ -87,18 +89,20 @@ fn a_node_that_was_killed_before_it_had_signed_signs_after_its_restart() {
 
 #[test]
 fn a_node_may_stop_before_any_effect() {
-    let mut at = 0;
-    while run(Crash::Before(at), 1) {
-        at += 1;
+    for busy in [0, 30] {
+        let mut at = 0;
+        while run(Crash::Before(at), 1, busy) {
+            at += 1;
+        }
+        assert!(at > 50, "only {at} effects were reached");
     }
-    assert!(at > 50, "only {at} effects were reached");
 }
 
 #[test]
 fn a_node_may_stop_inside_any_write() {
-    for inside in [Crash::InsideNoMark, Crash::InsideHalf] {
+    for (inside, busy) in [Crash::InsideNoMark, Crash::InsideHalf].into_iter().flat_map(|at| [(at, 0), (at, 30)]) {
         let mut at = 0;
-        while run(inside(at), 2) {
+        while run(inside(at), 2, busy) {
             at += 1;
         }
         assert!(at > 50, "only {at} effects were reached");

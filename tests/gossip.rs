@@ -12,7 +12,7 @@ use hashmesh_testnet::sim::{Sim, Weather, pdq};
 #[test]
 fn every_statement_arrives_though_most_gossip_is_lost() {
     for seed in 0..20 {
-        let weather = Weather { delay: (1, 300), loss: 0.8 };
+        let weather = Weather { delay: (1, 300), loss: 0.8, busy: 20 };
         let members = ["alice", "bob", "carol", "dave", "erin"];
         let mut net = Sim::with(&members, seed, weather, Parameters::standard());
         net.settle();

@@ -46,11 +46,14 @@ pub struct Weather {
     pub delay: (u64, u64),
     /// The share of gossip that is lost, 0.0 to 1.0. What runs over streams arrives or breaks the connection.
     pub loss: f64,
+    /// How long a driver may be busy, in milliseconds: what arrives meanwhile is stepped through together, and only then
+    /// performed, as the daemon does it. With 0 every input is handled by itself, at once.
+    pub busy: u64,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { delay: (1, 40), loss: 0.0 }
+        Self { delay: (1, 40), loss: 0.0, busy: 0 }
     }
 }
 
@@ -291,6 +294,7 @@ impl Sim {
                     self.network.at(self.now + TICK, Event::Tick(member));
                 }
             }
+            Event::Handle(member) => self.handle(member),
             Event::Gossip { from, to, message } => self.gossip_arrives(from, to, message),
             Event::Request { from, to, line, request } => self.request_arrives(from, to, line, request),
             Event::Answer { from, to, line, request, answer } => self.answer_arrives(from, to, line, request, answer),
