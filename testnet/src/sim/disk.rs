@@ -152,7 +152,11 @@ impl Archive for Disk {
     type Error = StoreError;
 
     fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
-        let Some(stored) = self.logs.get(&log).filter(|_| above < up_to) else { return Ok(None) };
+        let Some(stored) = self.logs.get(&log) else { return Ok(None) };
+        let up_to = up_to.min(stored.leaves.len() as u64);
+        if above >= up_to {
+            return Ok(None);
+        }
         let both = [&stored.checkpoints, &stored.volatile];
         let last = both.into_iter().filter_map(|notes| notes.range(above + 1..=up_to).next_back());
         Ok(last.max_by_key(|(size, _)| **size).map(|(size, note)| (*size, note.clone())))
