@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hashmesh_protocol::charter::Parameters;
+use hashmesh_protocol::engine::Draft;
+use hashmesh_protocol::statement::Labels;
 use hashmesh_protocol::wire::Gossip;
 use hashmesh_testnet::sim::{Sim, Weather, pdq};
 
@@ -10,7 +12,7 @@ use hashmesh_testnet::sim::{Sim, Weather, pdq};
 #[test]
 fn every_statement_arrives_though_most_gossip_is_lost() {
     for seed in 0..20 {
-        let weather = Weather { delay: (1, 300), loss: 0.8 };
+        let weather = Weather { delay: (1, 300), loss: 0.8, busy: 20 };
         let members = ["alice", "bob", "carol", "dave", "erin"];
         let mut net = Sim::with(&members, seed, weather, Parameters::standard());
         net.settle();
@@ -90,6 +92,63 @@ fn a_missing_opening_is_found() {
     net.crash("bob");
     net.start("bob");
     assert_eq!(net.matches("bob", pdq(3)), ["alice"], "it was stored");
+    net.audit_agreement();
+}
+
+/// SPEC 14.5: whoever strips the openings off is not to blame, so a whole log may lack them, and some may exist nowhere any
+/// more. The others are found soon all the same, wherever they are.
+#[test]
+fn openings_that_exist_nowhere_delay_no_others() {
+    let mut net = Sim::of(["alice", "bob", "carol", "dave"]);
+    net.settle();
+    let labels = Labels::new(&[1]).unwrap();
+    let drafts = (0..4000).map(|number| Draft::add(pdq(number), labels, net.salt(), None).unwrap()).collect();
+    net.publishes("alice", drafts);
+    net.settle();
+    let log = net.node("alice").engine().unwrap().own().unwrap();
+    net.crash("bob");
+    for index in 0..4000 {
+        net.node_mut("bob").disk.forget_opening(log, index);
+        // The first 600 are gone everywhere; of the rest, each is left with one of the three.
+        for (holder, member) in ["alice", "carol", "dave"].into_iter().enumerate() {
+            if index < 600 || index % 3 != holder {
+                net.node_mut(member).disk.forget_opening(log, index);
+            }
+        }
+    }
+    net.start("bob");
+    net.run(Duration::from_secs(10));
+    let missing = |net: &Sim| net.node("bob").engine().unwrap().ledger().log(log).unwrap().missing();
+    assert_eq!(missing(&net), 600);
+    assert!(net.matches("bob", pdq(599)).is_empty());
+    assert_eq!(net.matches("bob", pdq(3999)), ["alice"]);
+
+    // What comes later is found though the search for the others goes on.
+    net.adds("alice", pdq(5000));
+    net.settle();
+    assert_eq!(net.matches("bob", pdq(5000)), ["alice"]);
+    assert_eq!(missing(&net), 600);
+    net.audit();
+}
+
+/// SPEC 5.4: where the author has signed two histories, an honest peer may hold the opening of another leaf.
+#[test]
+fn an_opening_of_another_history_is_nobodys_fault() {
+    let mut net = Sim::of(["alice", "bob", "carol"]);
+    net.settle();
+    for number in 0..10 {
+        net.adds("alice", pdq(number));
+    }
+    net.settle();
+    let log = net.node("alice").engine().unwrap().own().unwrap();
+    net.crash("bob");
+    net.node_mut("bob").disk.forget_opening(log, 3);
+    let other = net.node("carol").disk.opening(log, 4).to_vec();
+    net.node_mut("carol").disk.put_opening(log, 3, other);
+    net.start("bob");
+    net.settle();
+    assert_eq!(net.matches("bob", pdq(3)), ["alice"], "alice has it");
+    assert_eq!(net.shunned("bob", "carol"), 0);
     net.audit_agreement();
 }
 

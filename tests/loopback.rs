@@ -377,7 +377,7 @@ async fn bad_requests_are_refused_and_change_nothing() {
         ),
         (json!({ "say": "add", "hash": good, "labels": ["demo"], "note": "x".repeat(513) }), "at most 512 bytes"),
         (json!({ "say": "revoke", "hash": good, "reason": "mistake" }), "nothing to revoke"),
-        (json!({ "say": "revoke", "position": "0/0", "reason": "mistake" }), "no statement at 0/0"),
+        (json!({ "say": "revoke", "position": "0/0", "reason": "mistake" }), "nor a dispute stands at 0/0"),
         (json!({ "say": "revoke", "position": "zero", "reason": "mistake" }), "not a position"),
         (json!({ "say": "revoke", "reason": "mistake" }), "either a hash or a position"),
     ] {

@@ -13,7 +13,7 @@ use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Admission, Admitted, Ledger, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::{Opening, Salt, commitment};
-use hashmesh_protocol::serve::{self, Archive as _};
+use hashmesh_protocol::serve::{self, Archive};
 use hashmesh_protocol::statement::{Add, Labels, Leaf, Statement};
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::tree::leaf_hash;
@@ -174,7 +174,7 @@ fn several_records_in_one_commit(shelf: &mut impl Shelf) {
     let (ledger, catalog, _) = world.load(&mut store, None);
     let log = ledger.log(world.log).unwrap();
     assert_eq!(log.mark(), world.mark());
-    let missing: Vec<u64> = log.missing().iter().cloned().flatten().collect();
+    let missing: Vec<u64> = log.missing_from(0).collect();
     assert_eq!(missing, (0..70).filter(|number| number % 3 == 0 && *number != 66).collect::<Vec<_>>());
     assert!(catalog.find(&pdq(66)).is_some() && catalog.find(&pdq(63)).is_none());
 }
@@ -289,6 +289,26 @@ fn ranges_and_proofs(shelf: &mut impl Shelf) {
 fn any_range_can_be_read_served_and_verified() {
     ranges_and_proofs(&mut OnDisk(tempfile::tempdir().unwrap()));
     ranges_and_proofs(&mut InMemory::default());
+}
+
+/// SPEC 13.4: rows can be seen while they are written; what is served is durable, and its tree is there.
+fn only_what_is_stored_is_served(shelf: &mut impl Shelf) {
+    let mut world = world();
+    let mut store = shelf.open();
+    world.load(&mut store, None);
+    store.commit(&[Record::Leaves(world.grow(300, true, None))]).unwrap();
+    let early = world.grow(300, true, None);
+    store.keep_checkpoint(world.log, early.checkpoint.as_ref().unwrap()).unwrap();
+    let newest = |store: &_| Archive::checkpoint(store, world.log, 0, u64::MAX).unwrap().unwrap().0;
+    assert_eq!(newest(&store), 300);
+    store.commit(&[Record::Leaves(early)]).unwrap();
+    assert_eq!(newest(&store), 600);
+}
+
+#[test]
+fn a_checkpoint_whose_leaves_are_not_stored_yet_is_not_served() {
+    only_what_is_stored_is_served(&mut OnDisk(tempfile::tempdir().unwrap()));
+    only_what_is_stored_is_served(&mut InMemory::default());
 }
 
 /// SPEC 15.5: no gap between kept checkpoints is wider than a batch, however small the batches were.

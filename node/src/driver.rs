@@ -62,6 +62,11 @@ impl Callers {
         self.waiting.lock().1.remove(&number).is_some()
     }
 
+    /// Whether a caller still waits under this number.
+    fn waits(&self, number: u64) -> bool {
+        self.waiting.lock().1.contains_key(&number)
+    }
+
     /// Nobody will be told any more.
     fn dismiss(&self) {
         self.waiting.lock().1.clear();
@@ -77,7 +82,7 @@ impl Callers {
 
 /// What readers see of the engine.
 pub struct Shared {
-    /// Its status, 20 ms old at most while the driver is not in the middle of a commit.
+    /// Its status, 10 ms old at most while the driver is not in the middle of a commit.
     pub status: ArcSwap<Status>,
     /// The newest heads, for peers that ask.
     pub heads: Arc<ArcSwap<Heads>>,
@@ -182,7 +187,9 @@ impl Driver {
         let now = clock::now();
         let mut effects = Vec::new();
         for input in inputs {
-            effects.append(&mut self.engine.step(input, now));
+            if is_wanted(&input, &self.callers) {
+                effects.append(&mut self.engine.step(input, now));
+            }
         }
         while !effects.is_empty() {
             effects = self.perform(effects)?;
@@ -269,5 +276,43 @@ impl Driver {
         if let Err(error) = self.heads.write(self.engine.ledger()) {
             tracing::warn!(%error, "the heads file was not written; the store itself is not affected");
         }
+    }
+}
+
+/// Whether somebody still waits for what an input leads to. A caller that gives up while its publication is in the mailbox
+/// has been told that nothing was signed, and its withdrawal has overtaken what it withdraws.
+fn is_wanted(input: &Input, callers: &Callers) -> bool {
+    match input {
+        Input::Publish(publication) => callers.waits(publication.id),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hashmesh_protocol::engine::Publication;
+
+    use super::*;
+    use crate::mailbox::Lane;
+
+    #[test]
+    fn what_its_caller_has_given_up_is_not_published() {
+        let (mailbox, callers) = (Mailbox::default(), Callers::default());
+        let publish = || {
+            let (id, told) = callers.enter();
+            mailbox.try_send(Lane::Bulk, Input::Publish(Publication { id, drafts: Vec::new() })).unwrap();
+            (id, told)
+        };
+        let ((given_up, _), (waiting, _told)) = (publish(), publish());
+        assert!(callers.leave(given_up));
+        mailbox.post(Input::Withdraw(given_up));
+
+        let inputs = mailbox.receive(Duration::ZERO).unwrap();
+        assert!(matches!(inputs[0], Input::Withdraw(_)), "it overtakes");
+        let wanted = inputs.into_iter().filter(|input| is_wanted(input, &callers)).filter_map(|input| match input {
+            Input::Publish(publication) => Some(publication.id),
+            _ => None,
+        });
+        assert_eq!(wanted.collect::<Vec<_>>(), [waiting]);
     }
 }

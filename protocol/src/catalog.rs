@@ -16,8 +16,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use column::Column;
 pub use column::OnBlock;
+use column::{Column, Column32};
 pub use curator::Curator;
 use shelf::Shelf;
 
@@ -81,6 +81,22 @@ impl Said<'_> {
     }
 }
 
+/// What stands at a place of a log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// No leaf that has been shown, or one that neither adds nor disputes.
+    Nothing,
+    /// An add or dispute without an opening: nobody can say of what, nor here whether it is live.
+    Unopened,
+    /// A statement about this hash.
+    Opened {
+        /// The hash.
+        hash: ContentHash,
+        /// Whether the statement is live.
+        live: bool,
+    },
+}
+
 /// The catalog, for reading.
 pub struct Catalog {
     shelves: [Shelf; HashKind::ALL.len()],
@@ -88,6 +104,7 @@ pub struct Catalog {
     attributes: boxcar::Vec<Attributes>,
     logs: boxcar::Vec<LogEntry>,
     live: [AtomicU64; HashKind::ALL.len()],
+    on_block: OnBlock,
 }
 
 /// One log, as far as readers need it.
@@ -97,6 +114,8 @@ struct LogEntry {
     times: boxcar::Vec<(u64, Timestamp)>,
     /// How many of its leaves are settled.
     settled: AtomicU64,
+    /// The row of each leaf that has one, counted from one; [`UNOPENED`] where it may still get one; else [`NO_ROW`].
+    rows: Column32,
 }
 
 /// One row a statement.
@@ -118,6 +137,9 @@ const TOGETHER: usize = 32;
 /// In a link: there is no row. Row numbers in links are one higher than the row's.
 const NO_ROW: u32 = 0;
 
+/// In the place of a row: the leaf adds or disputes, and its content hash is not known.
+const UNOPENED: u32 = u32::MAX;
+
 /// The flag of a row whose statement has ended.
 const ENDED: u64 = 1;
 
@@ -137,6 +159,7 @@ impl Catalog {
             attributes: boxcar::Vec::new(),
             logs: boxcar::Vec::new(),
             live: Default::default(),
+            on_block,
         });
         (Curator::new(catalog.clone()), catalog)
     }
@@ -222,6 +245,20 @@ impl Catalog {
         self.said(id).find(|said| said.log.member == member)
     }
 
+    /// What stands at a place of a log.
+    pub fn standing(&self, log: LogId, index: u64) -> Standing {
+        let entry = self.logs.iter().find(|(_, entry)| entry.id == log);
+        let row = entry.and_then(|(_, entry)| Some(entry.rows.get(u32::try_from(index).ok()?)));
+        match row {
+            None | Some(NO_ROW) => Standing::Nothing,
+            Some(UNOPENED) => Standing::Unopened,
+            Some(row) => {
+                let hash = self.hash(unpack(self.rows.contents.get(row - 1)));
+                Standing::Opened { hash, live: !Place(self.rows.places.get(row - 1)).ended() }
+            }
+        }
+    }
+
     fn read(&self, place: Place, attributes: u32) -> Said<'_> {
         let log = &self.logs[usize::from(place.log())];
         let attributes = &self.attributes[attributes as usize];
@@ -235,8 +272,8 @@ impl Catalog {
 }
 
 impl LogEntry {
-    fn new(id: LogId) -> Self {
-        Self { id, times: boxcar::Vec::new(), settled: AtomicU64::new(0) }
+    fn new(id: LogId, on_block: OnBlock) -> Self {
+        Self { id, times: boxcar::Vec::new(), settled: AtomicU64::new(0), rows: Column32::new(on_block) }
     }
 
     /// The time of a leaf: that of the last change at or before it.

@@ -9,11 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::digest::Digest;
+use crate::entries::MAX_LOG_SIZE;
 use crate::key::SecretKey;
 use crate::note::{Note, NoteError, VerifierKey};
-
-/// Largest size of a tree, as C2SP bounds it.
-pub const MAX_SIZE: u64 = i64::MAX as u64;
 
 /// What a log says of its tree.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,6 +33,9 @@ pub enum CheckpointError {
     /// Not three lines of origin, size and root.
     #[error("not the text of a checkpoint")]
     NotACheckpoint,
+    /// SPEC 6.2: of more leaves than a log can have.
+    #[error("the checkpoint is of {0} leaves, more than a log can have")]
+    TooLarge(u64),
     /// The checkpoint of another log.
     #[error("the checkpoint is of {0}")]
     OtherOrigin(String),
@@ -43,7 +44,8 @@ pub enum CheckpointError {
 impl Checkpoint {
     /// Reads the text of a checkpoint: exactly three lines, no extensions.
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
-        Self::parse_lines(text).ok_or(CheckpointError::NotACheckpoint)
+        let checkpoint = Self::parse_lines(text).ok_or(CheckpointError::NotACheckpoint)?;
+        if checkpoint.size > MAX_LOG_SIZE { Err(CheckpointError::TooLarge(checkpoint.size)) } else { Ok(checkpoint) }
     }
 
     fn parse_lines(text: &str) -> Option<Self> {
@@ -53,7 +55,7 @@ impl Checkpoint {
         let root = BASE64.decode(root).ok()?.try_into().ok()?;
         // Rust's parser takes +1 and 01; the format has one spelling of a number.
         let one_spelling = lines.next().is_none() && !origin.is_empty() && digits == u64::to_string(&size);
-        (one_spelling && size <= MAX_SIZE).then(|| Self { origin: origin.to_owned(), size, root: Digest(root) })
+        one_spelling.then(|| Self { origin: origin.to_owned(), size, root: Digest(root) })
     }
 }
 
@@ -78,14 +80,15 @@ impl SignedCheckpoint {
         Self { checkpoint, note }
     }
 
-    /// Checks that this note is a checkpoint of the log whose key this is: signed by it, with its name as the origin.
+    /// Checks that this note is a checkpoint of the log whose key this is: signed by it, with its name as the origin. Lines of
+    /// other keys are dropped: nobody has checked them, and whoever passes a note on must not carry what others wrote into it.
     pub fn open(note: Note, key: &VerifierKey) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::parse(note.text())?;
         if checkpoint.origin != key.name() {
             return Err(CheckpointError::OtherOrigin(checkpoint.origin));
         }
         note.verify(key)?;
-        Ok(Self { checkpoint, note })
+        Ok(Self { checkpoint, note: note.signed_by_only(key) })
     }
 
     /// Reads and checks the bytes of a note.
@@ -108,7 +111,7 @@ impl SignedCheckpoint {
         self.checkpoint.root
     }
 
-    /// The note, with every signature line that came with it.
+    /// The note, with the log's own signature line and no other.
     pub fn note(&self) -> &Note {
         &self.note
     }
@@ -132,8 +135,8 @@ mod tests {
     fn a_cosigned_checkpoint_of_another_implementation_opens() {
         let opened = SignedCheckpoint::read(COSIGNED.as_bytes(), &vector_key()).unwrap();
         assert_eq!(opened.size(), 3);
-        assert_eq!(opened.note().signatures().len(), 2);
-        assert_eq!(opened.note().to_string(), COSIGNED);
+        let own = COSIGNED.split_inclusive('\n').take(5).collect::<String>();
+        assert_eq!(opened.note().to_string(), own, "the witness's line was not checked, so it is not kept");
     }
 
     #[test]
@@ -170,7 +173,7 @@ mod tests {
             good.replace("10", "+10"),
             good.replace("10", "-1"),
             good.replace("10", ""),
-            good.replace("10", "9223372036854775808"),
+            good.replace("10", "18446744073709551616"),
             good.replace("a/b", ""),
             good.replace("qo=", "qp="),
             good.replace("Qqo=", ""),
@@ -178,7 +181,17 @@ mod tests {
             format!("{good}extension\n"),
             format!("{good}\n"),
         ] {
-            assert!(Checkpoint::parse(&bad).is_err(), "{bad:?}");
+            assert_eq!(Checkpoint::parse(&bad), Err(CheckpointError::NotACheckpoint), "{bad:?}");
+        }
+    }
+
+    /// SPEC 6.2.
+    #[test]
+    fn a_log_has_a_largest_size() {
+        let of = |size: u64| Checkpoint::parse(&format!("a/b\n{size}\nOF2jDzkXKCyJOd/4UZV+UZqxhGsTUaFMCts7EWMnQqo=\n"));
+        assert_eq!(of(1 << 40).unwrap().size, 1 << 40);
+        for size in [(1 << 40) + 1, i64::MAX as u64, u64::MAX] {
+            assert_eq!(of(size), Err(CheckpointError::TooLarge(size)));
         }
     }
 }

@@ -11,8 +11,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, Error as _, Visitor};
-use serde::{Deserializer, Serialize};
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Arrays inside arrays, at most. The deepest document of ours (a charter's member list) has four.
 pub const MAX_DEPTH: usize = 8;
@@ -202,9 +202,40 @@ pub(crate) fn fixed_bytes<'de, const N: usize, D: Deserializer<'de>>(deserialize
     deserializer.deserialize_bytes(Fixed(PhantomData))
 }
 
+/// Deserializes a list of at most `MAX` items, and makes room for no more.
+pub(crate) fn at_most<'de, T: Deserialize<'de>, D: Deserializer<'de>, const MAX: usize>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct List<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            if let Some(len) = items.size_hint().filter(|len| *len > MAX) {
+                return Err(A::Error::invalid_length(len, &self));
+            }
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == MAX {
+                    return Err(A::Error::invalid_length(MAX + 1, &self));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(List::<T, MAX>(PhantomData))
+}
+
 /// Deserializes text of at most `max` bytes.
 pub(crate) fn bounded_text<'de, D: Deserializer<'de>>(deserializer: D, max: usize) -> Result<String, D::Error> {
-    let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+    let text = String::deserialize(deserializer)?;
     if text.len() > max {
         return Err(D::Error::invalid_length(text.len(), &format!("at most {max} bytes").as_str()));
     }

@@ -1,7 +1,8 @@
 //! The node's decisions: one input in, a list of effects out (SPEC 7, 8, 14).
 //!
 //! No I/O, no clock, no randomness, no error. The daemon and the simulator are two thin shells around this: they feed inputs
-//! one at a time and perform the effects of each in order. The order is what the guarantees rest on:
+//! and perform the effects in order, those of [`Input::Signed`] before they feed anything else. The order is what the
+//! guarantees rest on:
 //! **step** (decide), **commit** (make durable), **show** (make visible to queries), **speak** (tell callers and peers).
 //!
 //! The engine holds what decides: the ledger, the queue of what is to be published, what each peer has. It does not hold
@@ -10,6 +11,7 @@
 mod catch_up;
 mod draft;
 mod heads;
+mod openings;
 mod publish;
 mod receive;
 mod status;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use catch_up::CatchUp;
 pub use draft::{Draft, DraftError, Target};
 use heads::Peer;
+use openings::Searches;
 use publish::Publishing;
 pub use publish::{Outcome, Placed, Publication, Unpublishable};
 pub use status::{LogStatus, PeerStatus, Status};
@@ -32,7 +35,7 @@ use crate::checkpoint::SignedCheckpoint;
 use crate::entries::LateOpening;
 use crate::federation::Federation;
 use crate::key::PublicKey;
-use crate::ledger::{Admitted, Blame, Ledger, Mark, Refusal};
+use crate::ledger::{Admitted, Blame, Ledger, Log, Mark, Refusal};
 use crate::names::{LogId, MemberId};
 use crate::time::Timestamp;
 use crate::wire::{Answer, Gossip, Heads, Request};
@@ -91,14 +94,16 @@ pub enum Effect {
     Commit(Arc<Admitted>),
     /// Likewise for an opening that was missing.
     CommitOpening(Arc<LateOpening>),
-    /// Move the signer forward to this mark, durably; then sign it, and feed [`Input::Signed`] before any other input.
+    /// Move the signer forward to this mark, durably; then sign it, and feed [`Input::Signed`]. Inputs that were stepped
+    /// before the signature is there are no harm: until then nothing else is put into the own log by this node.
     Sign {
         /// The own log.
         log: LogId,
         /// What is to be signed.
         mark: Mark,
     },
-    /// Write the checkpoint down. Need not be durable: it can be signed again, with the same bytes.
+    /// Write the checkpoint down. Need not be durable: an own one is signed again after a start without it, with the same
+    /// bytes, and that of another log is told again.
     KeepCheckpoint(LogId, SignedCheckpoint),
     /// Let queries see these statements.
     Show(Arc<Admitted>),
@@ -213,6 +218,7 @@ pub struct Engine {
     publishing: Publishing,
     peers: BTreeMap<PublicKey, Peer>,
     catch_up: CatchUp,
+    searches: Searches,
     forked: BTreeSet<LogId>,
     now: Timestamp,
 }
@@ -234,6 +240,7 @@ impl Engine {
             publishing: Publishing::default(),
             peers: BTreeMap::new(),
             catch_up: CatchUp::default(),
+            searches: Searches::default(),
             forked: BTreeSet::new(),
             now: Timestamp::default(),
         }
@@ -245,6 +252,9 @@ impl Engine {
     /// and convict itself of a fork. So [`Effect::Commit`] comes first, and nothing is said before it is done.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         self.now = now;
+        if !matches!(input, Input::Signed(_)) {
+            self.publishing.all_shown();
+        }
         let mut effects = Vec::new();
         match input {
             Input::Publish(publication) => self.take(publication, &mut effects),
@@ -278,23 +288,30 @@ impl Engine {
         self.own
     }
 
-    /// The newest checkpoints whose leaves are held, as peers are told them.
+    /// The newest checkpoints, of leaves that are held and of more; [`Heads::told_to`] picks what a peer is told.
     pub fn heads(&self) -> Heads {
-        let head = |(id, log): (LogId, &crate::ledger::Log)| Some((id, log.whole()?.note().clone()));
-        Heads { time: self.now, heads: self.ledger.logs().filter_map(head).collect() }
+        let held = |(id, log): (LogId, &Log)| Some((id, log.whole()?.note().clone()));
+        let heard = |(id, log): (LogId, &Log)| Some((id, log.ahead()?.note().clone()));
+        let logs = || self.ledger.logs();
+        Heads { time: self.now, heads: logs().filter_map(held).collect(), heard: logs().filter_map(heard).collect() }
     }
 
     /// Passes a refusal on to whom it concerns.
     fn refused(&mut self, from: PublicKey, refusal: Refusal, effects: &mut Vec<Effect>) {
         match refusal.blame() {
             Blame::Relayer => effects.push(Effect::Shun { peer: from, misdeed: Misdeed::Relayed(refusal) }),
-            Blame::Author => match refusal {
-                Refusal::Fork { log, .. } if self.forked.insert(log) => effects.push(Effect::Alarm(Alarm::Fork(log))),
-                Refusal::NotWhatWasSigned { .. } if self.voice.diverges() => {
-                    effects.push(Effect::Alarm(Alarm::Diverged));
+            Blame::Author => {
+                let (Refusal::Fork { log, .. } | Refusal::NotWhatWasSigned { log, .. }) = refusal else { return };
+                let news = self.forked.insert(log);
+                if Some(log) == self.own {
+                    // Somebody else signs with this member's key, or did: whatever this node signed next would be a fork.
+                    if self.voice.diverges() {
+                        effects.push(Effect::Alarm(Alarm::Diverged));
+                    }
+                } else if news {
+                    effects.push(Effect::Alarm(Alarm::Fork(log)));
                 }
-                _ => {}
-            },
+            }
             Blame::Nobody => {
                 if let Refusal::Diverges { log, .. } = refusal
                     && let Some(peer) = self.peers.get_mut(&from)

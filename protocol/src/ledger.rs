@@ -50,6 +50,8 @@ pub enum Admission {
     New(Box<Admitted>),
     /// A checkpoint beyond what is held: leaves to be fetched.
     Ahead(SignedCheckpoint),
+    /// A checkpoint over exactly what is held, where only an older one was kept: with it the leaves can be served.
+    Sealed(SignedCheckpoint),
     /// Nothing new.
     Known,
 }
@@ -214,21 +216,26 @@ impl Ledger {
         // Cheap checks first; the signature costs as much as 500 leaf hashes.
         if batch.entries.first() > have {
             return match log.hear(id, batch.checkpoint)? {
-                Some(ahead) => Ok(Admission::Ahead(ahead)),
-                None => Err(Refusal::Gap { log: id, have, got: batch.entries.first() }),
+                Admission::Known => Err(Refusal::Gap { log: id, have, got: batch.entries.first() }),
+                heard => Ok(heard),
             };
         }
         if batch.entries.end() <= have {
-            return Ok(log.hear(id, batch.checkpoint)?.map_or(Admission::Known, Admission::Ahead));
+            return log.hear(id, batch.checkpoint);
         }
         let entries = if batch.entries.first() < have { batch.entries.starting_at(have) } else { batch.entries };
         let checkpoint = log.verify(id, batch.checkpoint)?;
         if checkpoint.size() < entries.end() {
             return Err(Refusal::NotCovered { log: id, size: checkpoint.size(), end: entries.end() });
         }
-        let grown = log.grow(id, &entries)?;
+        let grown = log.grow(&entries);
         if !grown.leads_to(&checkpoint, &batch.proof) {
             return Err(Refusal::Diverges { log: id, from: have, size: checkpoint.size() });
+        }
+        // Only now: leaves of another history than ours may well be older than our last one, and who holds that history
+        // honestly has done nothing wrong.
+        if !grown.keeps_time {
+            return Err(Refusal::TimeGoesBack { log: id, index: have });
         }
         if let Some(ahead) = log.ahead().filter(|_| !grown.keeps_ahead) {
             return Err(Refusal::Fork { log: id, both: Box::new((ahead.clone(), checkpoint)) });
@@ -244,8 +251,7 @@ impl Ledger {
 
     /// Hears of a checkpoint without leaves.
     pub fn hear(&mut self, id: LogId, note: Note) -> Result<Admission, Refusal> {
-        let log = self.logs.get_mut(&id).ok_or(Refusal::Stranger(id))?;
-        Ok(log.hear(id, note)?.map_or(Admission::Known, Admission::Ahead))
+        self.logs.get_mut(&id).ok_or(Refusal::Stranger(id))?.hear(id, note)
     }
 
     /// Takes leaves of the own log that are about to be made durable and signed.
@@ -255,19 +261,23 @@ impl Ledger {
         if entries.first() != log.size() {
             return Err(Refusal::Gap { log: id, have: log.size(), got: entries.first() });
         }
-        let grown = log.grow(id, &entries)?;
+        let grown = log.grow(&entries);
+        if !grown.keeps_time {
+            return Err(Refusal::TimeGoesBack { log: id, index: entries.first() });
+        }
         let (root, subtrees) = log.accept(grown, &entries);
         Ok(Admitted { entries, subtrees, root, checkpoint: None })
     }
 
-    /// Takes the checkpoint that the own signer has made over what [`append`](Self::append) took.
+    /// Takes a checkpoint that the own signer has made over leaves that are held.
     pub fn sealed(&mut self, id: LogId, checkpoint: SignedCheckpoint) {
         if let Some(log) = self.logs.get_mut(&id) {
             log.keep(checkpoint);
         }
     }
 
-    /// Demands that a log lead to what this node itself has signed in it, once it reaches that far.
+    /// Makes a log the own one: it must lead to what this node itself has signed in it, once it reaches that far, and is
+    /// never other than what this node puts into it.
     pub fn promise(&mut self, id: LogId, signed: Mark) {
         if let Some(log) = self.logs.get_mut(&id) {
             log.promise(signed);
@@ -349,6 +359,7 @@ mod tests {
             match self.ledger.admit(batch) {
                 Ok(Admission::New(_)) => "new",
                 Ok(Admission::Ahead(_)) => "ahead",
+                Ok(Admission::Sealed(_)) => "sealed",
                 Ok(Admission::Known) => "known",
                 Err(refusal) => match refusal {
                     Refusal::Stranger(_) => "stranger",
@@ -412,6 +423,19 @@ mod tests {
         assert_eq!((log_now.whole().unwrap().size(), log_now.ahead()), (11, None));
     }
 
+    /// Leaves that were admitted in the middle of a larger tree can be served once their own checkpoint is there.
+    #[test]
+    fn a_checkpoint_over_what_is_held_is_kept_if_only_an_older_one_was() {
+        let mut world = world();
+        assert_eq!(world.admit(world.batch(0, 4, 11)), "new");
+        assert_eq!(world.ledger.log(log()).unwrap().whole(), None);
+        let head = world.batch(0, 4, 4).checkpoint;
+        assert!(matches!(world.ledger.hear(log(), head.clone()), Ok(Admission::Sealed(_))));
+        assert_eq!(world.ledger.log(log()).unwrap().whole().unwrap().size(), 4);
+        assert_eq!(world.ledger.log(log()).unwrap().ahead().unwrap().size(), 11);
+        assert!(matches!(world.ledger.hear(log(), head), Ok(Admission::Known)));
+    }
+
     #[test]
     fn what_comes_too_early_is_remembered_by_its_checkpoint() {
         let mut world = world();
@@ -465,6 +489,21 @@ mod tests {
         assert!(matches!(world.ledger.hear(log(), rival), Err(Refusal::Fork { .. })));
     }
 
+    /// SPEC 7.7: the leaves held are proof enough, also where no checkpoint of their size was ever heard.
+    #[test]
+    fn a_signed_root_that_the_leaves_do_not_have_is_a_fork() {
+        let mut world = world();
+        world.admit(world.batch(0, 4, 11));
+        let rival = world.sign(4, leaf_hash(b"rival"));
+        assert!(matches!(world.ledger.hear(log(), rival.clone()), Err(Refusal::Fork { .. })));
+
+        let mut own = Ledger::new(&world.federation);
+        own.promise(log(), Mark::default());
+        own.append(adds(0, 0..4)).unwrap();
+        let refusal = own.hear(log(), rival).unwrap_err();
+        assert_eq!(refusal, Refusal::NotWhatWasSigned { log: log(), size: 4 }, "signed while ours was not yet");
+    }
+
     /// SPEC 7.7, the form that no single size shows: a larger tree that does not contain the smaller one.
     #[test]
     fn a_larger_tree_that_lacks_what_was_signed_before_is_a_fork() {
@@ -497,7 +536,16 @@ mod tests {
         });
         composer.push(crate::statement::Leaf { time: crate::time::Timestamp(999), statement }, None);
         let entries = composer.finish().unwrap();
-        assert!(matches!(world.ledger.append(entries), Err(Refusal::TimeGoesBack { index: 1, .. })));
+        assert!(matches!(world.ledger.append(entries.clone()), Err(Refusal::TimeGoesBack { index: 1, .. })));
+
+        let mut edge = crate::tree::edge::Edge::default();
+        tree(1).0.into_iter().chain(entries.iter().map(|(_, entry)| entry.leaf_hash)).for_each(|leaf| edge.push(leaf));
+        let signed = world.sign(2, edge.root());
+        let batch = Batch { entries: entries.clone(), checkpoint: signed, proof: vec![] };
+        assert_eq!(world.admit(batch), "time", "whoever holds these leaves has let them in");
+        let elsewhere = world.sign(2, leaf_hash(b"another history"));
+        let batch = Batch { entries, checkpoint: elsewhere, proof: vec![] };
+        assert_eq!(world.admit(batch), "diverges", "what comes before may be older there, too");
     }
 
     #[test]

@@ -201,6 +201,13 @@ impl Note {
         &self.signatures
     }
 
+    /// The note with the signature lines of this key alone.
+    #[must_use]
+    pub fn signed_by_only(mut self, key: &VerifierKey) -> Self {
+        self.signatures.retain(|line| line.id == key.id && line.name == key.name);
+        self
+    }
+
     /// Checks the signature of this key, of type [`KeyType::Log`]. Lines of other keys are ignored.
     pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
         let mut lines = self.signatures.iter().filter(|line| line.id == key.id && line.name == key.name);

@@ -9,7 +9,7 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::batch::{Batch, BatchError, MAX_BATCH};
 use crate::codec::{self, CodecError};
-use crate::names::{LogId, OriginPrefix};
+use crate::names::{LogId, MemberId, OriginPrefix};
 use crate::note::{Note, NoteError};
 use crate::opening::MAX_OPENING;
 use crate::time::Timestamp;
@@ -47,12 +47,12 @@ pub enum WireError {
     /// A log of another federation.
     #[error("a log of another federation")]
     Origin,
-    /// More of something than is allowed.
-    #[error("too many {0}")]
-    TooMany(&'static str),
     /// SPEC 14.4: a node has one newest checkpoint of a log.
     #[error("two heads of one log")]
     TwoHeads,
+    /// SPEC 5.1: a longer opening than there is.
+    #[error("an opening of more than {MAX_OPENING} bytes")]
+    LongOpening,
 }
 
 impl WireError {
@@ -82,6 +82,9 @@ pub struct Heads {
     pub time: Timestamp,
     /// For every log of which it has leaves: the newest checkpoint whose leaves it holds.
     pub heads: Vec<(LogId, Note)>,
+    /// Of the logs of whoever is told: larger checkpoints that the sender has heard of, and does not hold the leaves of. A
+    /// member that has lost its memory must not sign behind them (SPEC 8.5).
+    pub heard: Vec<(LogId, Note)>,
 }
 
 /// What a node asks another.
@@ -139,7 +142,10 @@ struct CheckpointForm {
 struct HeadsForm {
     kind: u64,
     time: Timestamp,
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_HEADS>")]
     heads: Vec<String>,
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_HEADS>")]
+    heard: Vec<String>,
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
@@ -154,6 +160,7 @@ struct RangeForm {
 struct IndicesForm {
     kind: u64,
     origin: String,
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_OPENINGS>")]
     indices: Vec<u64>,
 }
 
@@ -167,6 +174,7 @@ struct OpeningForm {
 #[derive(Deserialize_tuple, Serialize_tuple)]
 struct OpeningsForm {
     kind: u64,
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_OPENINGS>")]
     openings: Vec<OpeningForm>,
 }
 
@@ -229,27 +237,34 @@ impl Gossip {
 }
 
 impl Heads {
+    /// As a member is told them: of what is only heard of, its own logs.
+    #[must_use]
+    pub fn told_to(&self, member: MemberId, time: Timestamp) -> Self {
+        let heard = self.heard.iter().filter(|(log, _)| log.member == member).cloned().collect();
+        Self { time, heads: self.heads.clone(), heard }
+    }
+
     fn form(&self) -> HeadsForm {
-        let heads = self.heads.iter().map(|(_, note)| note.to_string()).collect();
-        HeadsForm { kind: HEADS, time: self.time, heads }
+        let texts = |notes: &[(LogId, Note)]| notes.iter().map(|(_, note)| note.to_string()).collect();
+        HeadsForm { kind: HEADS, time: self.time, heads: texts(&self.heads), heard: texts(&self.heard) }
     }
 
     fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
         let form: HeadsForm = codec::decode(bytes, MAX_FRAME)?;
-        if form.heads.len() > MAX_HEADS {
-            return Err(WireError::TooMany("heads"));
-        }
         let read = |text: &String| {
             let note = Note::parse(text.as_bytes())?;
             Ok((log_of(&note, origins)?, note))
         };
-        let heads = form.heads.iter().map(read).collect::<Result<Vec<_>, WireError>>()?;
+        let notes = |texts: &[String]| texts.iter().map(read).collect::<Result<Vec<_>, WireError>>();
+        let (heads, heard) = (notes(&form.heads)?, notes(&form.heard)?);
         // Each may cost the engine a signature check: as many as there are logs, not as many as fit.
-        let logs: BTreeSet<LogId> = heads.iter().map(|(log, _)| *log).collect();
-        if logs.len() < heads.len() {
-            return Err(WireError::TwoHeads);
+        for told in [&heads, &heard] {
+            let logs: BTreeSet<LogId> = told.iter().map(|(log, _)| *log).collect();
+            if logs.len() < told.len() {
+                return Err(WireError::TwoHeads);
+            }
         }
-        Ok(Self { time: form.time, heads })
+        Ok(Self { time: form.time, heads, heard })
     }
 }
 
@@ -279,9 +294,6 @@ impl Request {
             }
             OPENINGS => {
                 let form: IndicesForm = codec::decode(bytes, MAX_FRAME)?;
-                if form.indices.len() > MAX_OPENINGS {
-                    return Err(WireError::TooMany("openings asked for"));
-                }
                 let log = origins.log(&form.origin).ok_or(WireError::Origin)?;
                 Ok(Self::Openings { log, indices: form.indices })
             }
@@ -321,9 +333,8 @@ impl Answer {
             }
             OPENINGS => {
                 let form: OpeningsForm = codec::decode(bytes, MAX_FRAME)?;
-                let too_long = |form: &OpeningForm| form.opening.len() > MAX_OPENING;
-                if form.openings.len() > MAX_OPENINGS || form.openings.iter().any(too_long) {
-                    return Err(WireError::TooMany("openings"));
+                if form.openings.iter().any(|form| form.opening.len() > MAX_OPENING) {
+                    return Err(WireError::LongOpening);
                 }
                 Ok(Self::Openings(form.openings.into_iter().map(|form| (form.index, form.opening)).collect()))
             }
@@ -363,7 +374,8 @@ mod tests {
     fn every_frame_reads_back() {
         let (federation, note) = world();
         let origins = federation.origins();
-        let heads = Heads { time: Timestamp(7), heads: vec![(log(), note.clone())] };
+        let one = || vec![(log(), note.clone())];
+        let heads = Heads { time: Timestamp(7), heads: one(), heard: one() };
         for request in [
             Request::Heads(heads.clone()),
             Request::Range { log: log(), from: 5, to: 9 },
@@ -395,6 +407,28 @@ mod tests {
         assert!(bytes.len() <= MAX_FRAME, "{} bytes", bytes.len());
     }
 
+    /// SPEC 13.3.
+    #[test]
+    fn lists_have_a_largest_length() {
+        let (federation, note) = world();
+        let origins = federation.origins();
+        for (count, good) in [(MAX_HEADS, true), (MAX_HEADS + 1, false)] {
+            let (some, none) = (vec![String::new(); count], Vec::new);
+            for (heads, heard) in [(some.clone(), none()), (none(), some)] {
+                let bytes = codec::encode(&HeadsForm { kind: HEADS, time: Timestamp(7), heads, heard });
+                // Within the bounds they are read, and found to be no notes.
+                assert_eq!(matches!(Request::decode(&bytes, origins), Err(WireError::Note(_))), good, "{count}");
+            }
+        }
+        let openings = |count| Answer::Openings(vec![(1, vec![2]); count]).encode(origins);
+        assert!(Answer::decode(&openings(MAX_OPENINGS), origins).is_ok());
+        assert!(matches!(Answer::decode(&openings(MAX_OPENINGS + 1), origins), Err(WireError::Codec(_))));
+
+        let all = Heads { time: Timestamp(7), heads: vec![(log(), note.clone())], heard: vec![(log(), note)] };
+        assert_eq!(all.told_to(log().member, Timestamp(8)).heard.len(), 1);
+        assert!(all.told_to("bolt".parse().unwrap(), Timestamp(8)).heard.is_empty());
+    }
+
     #[test]
     fn what_a_later_version_may_send_is_nobodys_fault() {
         let (federation, _) = world();
@@ -410,7 +444,7 @@ mod tests {
     #[test]
     fn a_log_has_one_head() {
         let (federation, note) = world();
-        let twice = Heads { time: Timestamp(7), heads: vec![(log(), note.clone()), (log(), note)] };
+        let twice = Heads { time: Timestamp(7), heads: vec![(log(), note.clone()), (log(), note)], heard: vec![] };
         let bytes = Request::Heads(twice).encode(federation.origins());
         assert_eq!(Request::decode(&bytes, federation.origins()), Err(WireError::TwoHeads));
     }

@@ -45,15 +45,24 @@ pub fn labels() -> Vec<Label> {
 
 /// A charter of these members, unsigned.
 pub fn charter_of(members: &[&str], parameters: Parameters) -> (Charter, Vec<Card>) {
+    charter_with(members, labels(), parameters)
+}
+
+fn charter_with(members: &[&str], labels: Vec<Label>, parameters: Parameters) -> (Charter, Vec<Card>) {
     let cards: Vec<Card> =
         members.iter().zip(JURISDICTIONS.iter().cycle()).map(|(id, place)| card_of(id, place)).collect();
     let federation = "sim.example".parse().expect("a federation name");
-    (found(federation, &cards, labels(), parameters).expect("valid founders"), cards)
+    (found(federation, &cards, labels, parameters).expect("valid founders"), cards)
 }
 
 /// Founds a federation.
 pub fn found_by(members: &[&str], parameters: Parameters) -> Founding {
-    let (charter, cards) = charter_of(members, parameters);
+    found_with(members, labels(), parameters)
+}
+
+/// Founds a federation with a vocabulary of its own.
+pub fn found_with(members: &[&str], labels: Vec<Label>, parameters: Parameters) -> Founding {
+    let (charter, cards) = charter_with(members, labels, parameters);
     let keys: BTreeMap<MemberId, MemberKeys> =
         members.iter().map(|id| (id.parse().expect("a member id"), keys_of(id))).collect();
     let approvals: Vec<_> = keys.iter().map(|(id, keys)| charter.approve(*id, &keys.governance)).collect();

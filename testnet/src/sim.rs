@@ -15,26 +15,29 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use disk::Disk;
-use hashmesh_protocol::charter::Parameters;
+use hashmesh_protocol::charter::{Label, Parameters};
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::engine::{Alarm, Draft, Input, Outcome, Publication, Silence, Target};
 use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::opening::Salt;
-use hashmesh_protocol::statement::{Labels, Reason};
+use hashmesh_protocol::statement::{Labels, Position, Reason};
 use hashmesh_protocol::time::Timestamp;
 use network::{Event, Network};
 pub use node::{Crash, Node};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::founding::{Founding, found_by};
+use crate::founding::{Founding, found_with, labels};
 
 /// When simulations begin: 2026-01-01.
 const BEGIN: Timestamp = Timestamp(1_767_225_600_000);
 
 /// How often nodes tick.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The code of a label that is retained for one day.
+pub const BRIEF: u16 = 3;
 
 /// What the links are like.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +46,14 @@ pub struct Weather {
     pub delay: (u64, u64),
     /// The share of gossip that is lost, 0.0 to 1.0. What runs over streams arrives or breaks the connection.
     pub loss: f64,
+    /// How long a driver may be busy, in milliseconds: what arrives meanwhile is stepped through together, and only then
+    /// performed, as the daemon does it. With 0 every input is handled by itself, at once.
+    pub busy: u64,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { delay: (1, 40), loss: 0.0 }
+        Self { delay: (1, 40), loss: 0.0, busy: 0 }
     }
 }
 
@@ -71,7 +77,8 @@ impl Sim {
 
     /// A federation with everything chosen.
     pub fn with(members: &[&str], seed: u64, weather: Weather, parameters: Parameters) -> Self {
-        let founding = found_by(members, parameters);
+        let brief = Label { code: BRIEF, name: "brief".to_owned(), retention_days: Some(1), ..labels().remove(0) };
+        let founding = found_with(members, labels().into_iter().chain([brief]).collect(), parameters);
         let mut sim = Self {
             seed,
             now: BEGIN,
@@ -138,6 +145,12 @@ impl Sim {
     /// A member revokes what it says about a content hash.
     pub fn revokes(&mut self, member: &str, hash: ContentHash) -> u64 {
         self.publishes(member, vec![Draft::Revoke { target: Target::Hash(hash), reason: Reason::Mistake }])
+    }
+
+    /// A member revokes what stands at a place of its log.
+    pub fn revokes_at(&mut self, member: &str, index: u64) -> u64 {
+        let target = Target::Position(Position { epoch: 0, index });
+        self.publishes(member, vec![Draft::Revoke { target, reason: Reason::Mistake }])
     }
 
     /// A member publishes drafts. The number is that of the publication.
@@ -281,6 +294,7 @@ impl Sim {
                     self.network.at(self.now + TICK, Event::Tick(member));
                 }
             }
+            Event::Handle(member) => self.handle(member),
             Event::Gossip { from, to, message } => self.gossip_arrives(from, to, message),
             Event::Request { from, to, line, request } => self.request_arrives(from, to, line, request),
             Event::Answer { from, to, line, request, answer } => self.answer_arrives(from, to, line, request, answer),

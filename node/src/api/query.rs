@@ -251,7 +251,7 @@ impl Asker {
             charter_version: charter.body().version,
             as_of: self.as_of.to_string(),
             isolated: status.isolated,
-            behind: status.logs.iter().map(|log| log.known - log.size).sum(),
+            behind: status.logs.iter().map(|log| log.known.saturating_sub(log.size)).fold(0, u64::saturating_add),
         }
     }
 }

@@ -16,7 +16,7 @@ use hashmesh_protocol::entries::LateOpening;
 use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::serve::{self, Archive as _};
-use hashmesh_protocol::wire::{Answer, Heads, Request, WireError};
+use hashmesh_protocol::wire::{Answer, Request, WireError};
 use libp2p::PeerId;
 use libp2p_stream::{Control, IncomingStreams};
 use parking_lot::Mutex;
@@ -171,9 +171,7 @@ async fn deliver(
         }
         let (reading, log) = (Arc::clone(shared), *log);
         let checked = spawn_blocking(move || check_openings(&reading, log, found)).await;
-        let Ok(Some(checked)) = checked else {
-            return Err(Broken::Nonsense("an opening that opens nothing".to_owned()));
-        };
+        let Ok(checked) = checked else { return Err(Broken::Nonsense("openings that could not be read".to_owned())) };
         send(shared, Lane::Urgent, Input::Opened(checked)).await?;
     }
     let lane = if matches!(answer, Some(Answer::Range(_))) { Lane::Bulk } else { Lane::Urgent };
@@ -184,16 +182,16 @@ async fn send(shared: &Shared, lane: Lane, input: Input) -> Result<(), Broken> {
     shared.mailbox.send(lane, input).await.map_err(|_| Broken::Io(io::ErrorKind::BrokenPipe.into()))
 }
 
-/// Checks openings against the leaves in the store; `None` if one is wrong.
-fn check_openings(shared: &Shared, log: LogId, found: Vec<(u64, Vec<u8>)>) -> Option<Vec<LateOpening>> {
-    let mut checked = Vec::new();
-    for (index, opening) in found {
+/// Those openings that open the leaves in the store. Others are no proof against the peer: where the author has signed two
+/// histories, it may hold another leaf in that place (SPEC 5.4).
+fn check_openings(shared: &Shared, log: LogId, found: Vec<(u64, Vec<u8>)>) -> Vec<LateOpening> {
+    let check = |(index, opening): (u64, Vec<u8>)| {
         // A store that cannot be read is no fault of the peer's; the driver will find out.
-        let Ok(stored) = shared.archive.bundles(log, index, index + 1, usize::MAX) else { continue };
-        let Some(Ok(leaf)) = bundle::entries(&stored.leaves).next() else { continue };
-        checked.push(LateOpening::check(log, index, leaf, opening).ok()?);
-    }
-    Some(checked)
+        let stored = shared.archive.bundles(log, index, index.checked_add(1)?, usize::MAX).ok()?;
+        let leaf = bundle::entries(&stored.leaves).next()?.ok()?;
+        LateOpening::check(log, index, leaf, opening).ok()
+    };
+    found.into_iter().filter_map(check).collect()
 }
 
 /// A peer that asks.
@@ -267,7 +265,8 @@ async fn answer(
 ) -> Result<Vec<u8>, Broken> {
     let origins = shared.federation.origins();
     if let Request::Heads(heads) = request {
-        let ours = Heads { time: clock::now(), heads: shared.heads.load().heads.clone() };
+        let member = shared.federation.nodes().get(&key);
+        let ours = member.map(|member| shared.heads.load().told_to(*member, clock::now())).unwrap_or_default();
         if guest.lock().may_tell() {
             send(shared, Lane::Urgent, Input::Told { from: key, heads }).await?;
         }

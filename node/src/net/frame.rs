@@ -5,9 +5,10 @@ use std::io;
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use hashmesh_protocol::wire::MAX_FRAME;
 
-/// Writes a frame.
+/// Writes a frame. One that the other side must refuse is not sent: it would be this node that it keeps away from.
 pub(super) async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
-    let len = u32::try_from(frame.len()).map_err(|_| too_long(frame.len()))?;
+    let len = u32::try_from(frame.len()).ok().filter(|_| frame.len() <= MAX_FRAME);
+    let len = len.ok_or_else(|| too_long(io::ErrorKind::InvalidInput, frame.len()))?;
     stream.write_all(&len.to_be_bytes()).await?;
     stream.write_all(frame).await?;
     stream.flush().await
@@ -22,7 +23,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
     stream.read_exact(&mut len[1..]).await?;
     let len = u32::from_be_bytes(len) as usize;
     if len > MAX_FRAME {
-        return Err(too_long(len));
+        return Err(too_long(io::ErrorKind::InvalidData, len));
     }
     let mut frame = Vec::new();
     stream.take(len as u64).read_to_end(&mut frame).await?;
@@ -32,8 +33,8 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
     Ok(Some(frame))
 }
 
-fn too_long(len: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {len} bytes, more than {MAX_FRAME}"))
+fn too_long(kind: io::ErrorKind, len: usize) -> io::Error {
+    io::Error::new(kind, format!("a frame of {len} bytes, more than {MAX_FRAME}"))
 }
 
 #[cfg(test)]
@@ -56,6 +57,9 @@ mod tests {
             for bad in [&b"\xff\xff\xff\xffx"[..], b"\0\0\0\x05abc", b"\0\0"] {
                 assert!(read(&mut Cursor::new(bad)).await.is_err(), "{bad:?}");
             }
+            let mut stream = Vec::new();
+            let error = write(&mut stream, &vec![0; MAX_FRAME + 1]).await.unwrap_err();
+            assert_eq!((error.kind(), stream.len()), (io::ErrorKind::InvalidInput, 0), "the fault is not the peer's");
         });
     }
 }

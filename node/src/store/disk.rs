@@ -55,6 +55,8 @@ pub struct DiskArchive {
     numbers: RwLock<HashMap<LogId, LogNumber>>,
     /// Hashes of the trees from the height of a tile on, by log and level.
     subtrees: RwLock<HashMap<LogId, BTreeMap<u32, Vec<Digest>>>>,
+    /// Leaves of each log that are durable and in the tree. Rows are visible before, as they are written.
+    ends: RwLock<HashMap<LogId, u64>>,
 }
 
 /// One log, as far as only the writer needs it.
@@ -64,8 +66,8 @@ struct Written {
     mark: Mark,
     leaves: Tail,
     openings: Tail,
-    /// Sizes of the last two checkpoints kept.
-    checkpoints: [u64; 2],
+    /// Sizes of the last three checkpoints kept.
+    checkpoints: [u64; 3],
 }
 
 impl DiskStore {
@@ -82,6 +84,7 @@ impl DiskStore {
             checkpoints: tree("checkpoints")?,
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
+            ends: RwLock::default(),
         };
         let (marks, logs) = (tree("marks")?, tree("logs")?);
         let mut written = HashMap::new();
@@ -172,14 +175,15 @@ impl DiskStore {
 
     fn add_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint, writes: &mut Writes) {
         let Some(written) = self.written.get_mut(&log) else { return };
-        let [older, last] = written.checkpoints;
+        let [older, middle, last] = written.checkpoints;
         let size = checkpoint.size();
         if size > last {
-            let too_close = last > 0 && size - older <= CHECKPOINT_GAP;
+            // The last one stays until the new one's leaves are durable: until then it is what is served.
+            let too_close = middle > 0 && last - older <= CHECKPOINT_GAP;
             if too_close {
-                writes.checkpoints.insert(key(written.number, last), None);
+                writes.checkpoints.insert(key(written.number, middle), None);
             }
-            written.checkpoints = if too_close { [older, size] } else { [last, size] };
+            written.checkpoints = if too_close { [older, last, size] } else { [middle, last, size] };
         }
         writes.checkpoints.insert(key(written.number, size), Some(checkpoint.note().to_string().into_bytes()));
     }
@@ -249,16 +253,21 @@ impl Store for DiskStore {
         {
             self.cut(number, end)?;
         }
+        self.archive.ends.write().insert(log, end.size);
         let last = |tree| self.archive.row(tree, number, end.size / GROUP);
         let (leaves, openings) = (last(&self.archive.leaves)?, last(&self.archive.openings)?);
         let newest = self.archive.checkpoint(log, 0, end.size)?.map_or(0, |(size, _)| size);
-        let older = self.archive.checkpoint(log, 0, newest.saturating_sub(1))?.map_or(0, |(size, _)| size);
+        let below = |size: u64| -> Result<u64, StoreError> {
+            Ok(self.archive.checkpoint(log, 0, size.saturating_sub(1))?.map_or(0, |(size, _)| size))
+        };
+        let middle = below(newest)?;
+        let older = below(middle)?;
         let written = Written {
             number,
             mark: end,
             leaves: Tail::new(end.size, &leaves),
             openings: Tail::new(end.size, &openings),
-            checkpoints: [older, newest],
+            checkpoints: [older, middle, newest],
         };
         self.written.insert(log, written);
         Ok(())
@@ -320,6 +329,7 @@ impl Archive for DiskArchive {
 
     fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
         let Some(number) = self.number(log) else { return Ok(None) };
+        let up_to = up_to.min(self.ends.read().get(&log).copied().unwrap_or_default());
         if above >= up_to {
             return Ok(None);
         }
@@ -399,6 +409,7 @@ impl DiskArchive {
                 levels.entry(*level).or_default().push(*hash);
             }
         }
+        self.ends.write().insert(admitted.entries.log(), admitted.entries.end());
     }
 
     fn unreadable(&self, what: &str) -> StoreError {

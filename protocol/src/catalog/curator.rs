@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Attributes, Catalog, ContentId, ENDED, LogEntry, NO_ROW, Place, join, pack, split, unpack};
+use super::{Attributes, Catalog, ContentId, ENDED, LogEntry, NO_ROW, Place, UNOPENED, join, pack, split, unpack};
 use crate::entries::{Disclosure, Entries, Entry, LateOpening};
 use crate::names::{LogId, MemberId};
 use crate::statement::{Position, Statement};
@@ -24,8 +24,6 @@ pub struct Curator {
 /// One log, as far as only the writer needs it.
 #[derive(Default)]
 struct Shown {
-    /// The row of each leaf that has one, counted from one; else [`NO_ROW`].
-    rows: Vec<u32>,
     /// Leaves that ended before they were opened. Only these: what has a row carries a flag.
     ended_unopened: BTreeSet<u64>,
     last_time: Option<Timestamp>,
@@ -54,7 +52,9 @@ impl Curator {
         let number = self.log_number(entries.log());
         for (index, entry) in entries.iter() {
             self.keep_time(number, index, entry.leaf.time);
-            self.logs[usize::from(number)].rows.push(NO_ROW);
+            if entry.leaf.statement.commitment().is_some() {
+                self.catalog.logs[usize::from(number)].rows.set(row_at(index), UNOPENED);
+            }
             // The new statement first, then the end of the old one: between the two the member counts once all the same.
             self.say(number, index, entry, &mut changed);
             if let Some(position) = entry.leaf.statement.ends() {
@@ -66,9 +66,7 @@ impl Curator {
     /// Shows a statement whose opening was missing when its leaf was shown.
     pub fn open(&mut self, late: &LateOpening, changed: impl FnMut(ContentId)) {
         let number = self.log_number(late.log());
-        let shown = &self.logs[usize::from(number)];
-        let in_place = usize::try_from(late.index()).ok().and_then(|index| shown.rows.get(index));
-        if in_place == Some(&NO_ROW) {
+        if self.catalog.logs[usize::from(number)].rows.get(row_at(late.index())) == UNOPENED {
             self.say(number, late.index(), late.entry(), changed);
         }
     }
@@ -99,7 +97,6 @@ impl Curator {
         let row = self.rows;
         let shown = &mut self.logs[usize::from(log)];
         let ended = shown.ended_unopened.remove(&index);
-        shown.rows[usize::try_from(index).expect("leaves shown are in memory")] = row + 1;
         let before = self.stand(id);
         let mut place = Place::new(index, log);
         if ended {
@@ -107,6 +104,7 @@ impl Curator {
         }
         self.catalog.rows.places.set(row, place.0);
         self.catalog.rows.contents.set(row, pack(id));
+        self.catalog.logs[usize::from(log)].rows.set(row_at(index), row + 1);
         self.rows += 1;
         if self.link(id, row, attributes) {
             let by = self.catalog.logs[usize::from(log)].id.member;
@@ -155,12 +153,15 @@ impl Curator {
             return;
         }
         let Some(&log) = self.numbers.get(&LogId { member: by.member, epoch: position.epoch }) else { return };
-        let shown = &mut self.logs[usize::from(log)];
-        let Some(&row) = usize::try_from(position.index).ok().and_then(|at| shown.rows.get(at)) else { return };
-        if row == NO_ROW {
-            shown.ended_unopened.insert(position.index);
-            return;
-        }
+        let Ok(at) = u32::try_from(position.index) else { return };
+        let row = match self.catalog.logs[usize::from(log)].rows.get(at) {
+            NO_ROW => return,
+            UNOPENED => {
+                self.logs[usize::from(log)].ended_unopened.insert(position.index);
+                return;
+            }
+            row => row,
+        };
         let rows = &self.catalog.rows;
         let place = rows.places.get(row - 1);
         if Place(place).ended() {
@@ -217,7 +218,7 @@ impl Curator {
         if let Some(&number) = self.numbers.get(&log) {
             return number;
         }
-        let number = self.catalog.logs.push(LogEntry::new(log));
+        let number = self.catalog.logs.push(LogEntry::new(log, self.catalog.on_block));
         let number = u16::try_from(number).expect("a federation has fewer than 65,536 logs");
         self.numbers.insert(log, number);
         self.logs.push(Shown::default());
@@ -233,6 +234,11 @@ impl Curator {
     }
 }
 
+/// Where the row of a leaf is noted.
+fn row_at(index: u64) -> u32 {
+    u32::try_from(index).expect("as many leaves as rows at most, which are counted in 32 bits")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -241,6 +247,7 @@ mod tests {
 
     use super::*;
     use crate::bundle;
+    use crate::catalog::Standing;
     use crate::content_hash::{ContentHash, HashKind};
     use crate::names::MemberId;
     use crate::opening::{Opening, Salt, commitment};
@@ -380,6 +387,22 @@ mod tests {
         assert_eq!(said(&catalog, 1), []);
         curator.show(&entries(log("acme"), 4, &[(Word::Add(1), None)]), |_| ());
         assert_eq!(said(&catalog, 1), [("acme".into(), 4, true)]);
+    }
+
+    #[test]
+    fn every_place_says_what_stands_there() {
+        let (mut curator, catalog) = world();
+        let lines = [(Word::Add(1), None), (Word::Add(2), None), (Word::Revoke, Some(0)), (Word::Dispute(3), None)];
+        let (shown, late) = close(&entries(log("acme"), 0, &lines), &BTreeSet::from([3]));
+        curator.show(&shown, |_| ());
+        let standing = |index| catalog.standing(log("acme"), index);
+        let opened = |number, live| Standing::Opened { hash: md5(number), live };
+        assert_eq!([0, 1].map(standing), [opened(1, false), opened(2, true)]);
+        assert_eq!([2, 4, 1 << 40].map(standing), [Standing::Nothing; 3]);
+        assert_eq!(standing(3), Standing::Unopened);
+        curator.open(&late[0], |_| ());
+        assert_eq!(catalog.standing(log("acme"), 3), opened(3, true));
+        assert_eq!(catalog.standing(log("bolt"), 0), Standing::Nothing);
     }
 
     /// The rules of SPEC 11 in a few lines, over everything that was ever said.

@@ -1,4 +1,4 @@
-//! Fetching what is missing: ranges of leaves from several peers, verified in order; openings from anyone (SPEC 14.5).
+//! Fetching leaves that are missing: ranges from several peers, verified in order (SPEC 14.5).
 //!
 //! Bounded everywhere: so many requests a log, so many a peer, so many in all; what has arrived out of order counts as one
 //! of them. A range that fails is asked of somebody else.
@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use super::{Effect, Engine, Misdeed};
 use crate::batch::Batch;
-use crate::entries::LateOpening;
 use crate::key::PublicKey;
 use crate::ledger::{Admission, Admitted};
 use crate::names::LogId;
 use crate::time::Timestamp;
-use crate::wire::{Answer, MAX_OPENINGS, Request};
+use crate::wire::{Answer, Request};
 
 /// Ranges of one log that are asked for or held at a time: enough to hide a round trip of 60 ms behind 8,192 leaves each.
 const PER_LOG: usize = 4;
@@ -26,19 +25,15 @@ const PER_PEER: usize = 8;
 const IN_ALL: usize = 32;
 
 /// A peer that has not answered for so long is asked no more for this; a batch takes milliseconds, a slow line seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a peer that said it was busy is left alone.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is being fetched.
 #[derive(Default)]
 pub(super) struct CatchUp {
     logs: BTreeMap<LogId, Fetch>,
-    /// Who was asked for openings of which log, and when.
-    openings: BTreeMap<LogId, (PublicKey, Timestamp)>,
-    /// Which peer to ask next for openings, by turns.
-    turn: usize,
 }
 
 #[derive(Default)]
@@ -61,7 +56,6 @@ impl CatchUp {
         for fetch in self.logs.values_mut() {
             fetch.asked.retain(|_, flight| flight.peer != key);
         }
-        self.openings.retain(|_, (peer, _)| *peer != key);
     }
 
     fn load(&self, key: PublicKey) -> usize {
@@ -146,12 +140,7 @@ impl Engine {
         match (request, answer) {
             (Request::Heads(_), Some(Answer::Heads(heads))) => self.told(key, heads, effects),
             (Request::Range { log, from, to }, answer) => self.range_answered(key, log, (from, to), answer, effects),
-            (Request::Openings { log, .. }, answer) => {
-                self.catch_up.openings.remove(&log);
-                if matches!(answer, Some(Answer::Heads(_) | Answer::Range(_))) {
-                    effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
-                }
-            }
+            (Request::Openings { log, .. }, answer) => self.openings_answered(key, log, answer, effects),
             (Request::Heads(_), None | Some(Answer::Busy | Answer::NotHeld)) => {}
             (Request::Heads(_), Some(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
@@ -214,13 +203,14 @@ impl Engine {
                     effects.push(Effect::Commit(Arc::clone(&admitted)));
                     effects.push(Effect::Show(admitted));
                 }
+                Ok(Admission::Sealed(checkpoint)) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
                 Ok(Admission::Ahead(_) | Admission::Known) => {}
                 Err(refusal) => self.refused(peer, refusal, effects),
             }
         }
     }
 
-    /// Gives up on what has been asked for too long ago, and asks for openings that are missing.
+    /// Gives up on what has been asked for too long ago.
     pub(super) fn review_requests(&mut self, effects: &mut Vec<Effect>) {
         let now = self.now;
         let mut slow = Vec::new();
@@ -238,38 +228,7 @@ impl Engine {
                 peer.busy_until = now + PATIENCE;
             }
         }
-        self.catch_up.openings.retain(|_, (_, since)| now.since(*since) < PATIENCE);
         self.fetch(effects);
-        self.fetch_openings(effects);
-    }
-
-    fn fetch_openings(&mut self, effects: &mut Vec<Effect>) {
-        let peers: Vec<PublicKey> = self.peers.keys().copied().collect();
-        if peers.is_empty() {
-            return;
-        }
-        let lacking = self.ledger.logs().filter(|(_, log)| !log.missing().is_empty());
-        for (id, log) in lacking {
-            if self.catch_up.openings.contains_key(&id) {
-                continue;
-            }
-            let indices: Vec<u64> = log.missing().iter().cloned().flatten().take(MAX_OPENINGS).collect();
-            let peer = peers[self.catch_up.turn % peers.len()];
-            self.catch_up.turn = self.catch_up.turn.wrapping_add(1);
-            self.catch_up.openings.insert(id, (peer, self.now));
-            effects.push(Effect::Ask { peer, request: Request::Openings { log: id, indices } });
-        }
-    }
-
-    /// Takes openings that were missing.
-    pub(super) fn opened(&mut self, openings: Vec<LateOpening>, effects: &mut Vec<Effect>) {
-        for late in openings {
-            if self.ledger.opened(&late) {
-                let late = Arc::new(late);
-                effects.push(Effect::CommitOpening(Arc::clone(&late)));
-                effects.push(Effect::ShowOpening(late));
-            }
-        }
     }
 
     /// Notes that whoever announced a checkpoint, and its author, can be asked for its leaves.

@@ -81,12 +81,11 @@ impl Draft {
         Ok(Self::Dispute { content: Content::new(hash, salt, note)?, reason })
     }
 
-    /// The content hash that it concerns, if it names one.
-    pub(super) fn hash(&self) -> Option<ContentHash> {
+    /// The content hash that it adds or disputes.
+    pub(super) fn content(&self) -> Option<ContentHash> {
         match self {
             Self::Add { content, .. } | Self::Dispute { content, .. } => Some(content.hash),
-            Self::Revoke { target: Target::Hash(hash), .. } => Some(*hash),
-            Self::Revoke { target: Target::Position(_), .. } => None,
+            Self::Revoke { .. } => None,
         }
     }
 
@@ -108,10 +107,10 @@ impl Draft {
     /// Whether it would have any effect when received (SPEC 11.5): what would not is refused here, where somebody can still
     /// put it right.
     pub(super) fn check(&self, charter: &Charter, now: Timestamp) -> Result<(), Unpublishable> {
-        let Self::Add { content, labels, quality, expiry, .. } = self else { return Ok(()) };
-        if let Some(emptiness) = content.hash.emptiness() {
+        if let Some(emptiness) = self.content().and_then(|hash| hash.emptiness()) {
             return Err(Unpublishable::Empty(emptiness));
         }
+        let Self::Add { labels, quality, expiry, .. } = self else { return Ok(()) };
         if let Some(unknown) = labels.codes().iter().find(|code| charter.label(**code).is_none()) {
             return Err(Unpublishable::Label(*unknown));
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::{Effect, Engine};
 use crate::checkpoint::Checkpoint;
 use crate::key::PublicKey;
-use crate::ledger::Admission;
+use crate::ledger::{Admission, Refusal};
 use crate::names::{LogId, MemberId};
+use crate::note::Note;
 use crate::time::Timestamp;
 use crate::wire::{Heads, Request};
 
@@ -42,6 +43,7 @@ impl Engine {
     pub(super) fn peer_down(&mut self, key: PublicKey, effects: &mut Vec<Effect>) {
         self.peers.remove(&key);
         self.catch_up.forget(key);
+        self.searches.forget(key);
         self.fetch(effects);
     }
 
@@ -49,6 +51,7 @@ impl Engine {
         let heads = self.heads();
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.asked = Some(self.now);
+            let heads = heads.told_to(peer.member, self.now);
             effects.push(Effect::Ask { peer: key, request: Request::Heads(heads) });
         }
     }
@@ -72,20 +75,39 @@ impl Engine {
         self.voice.heard(peer.member);
         for (log, note) in heads.heads {
             let size = Checkpoint::parse(note.text()).map_or(0, |checkpoint| checkpoint.size);
-            let held = self.ledger.log(log).map_or(0, crate::ledger::Log::size);
-            // What is not beyond ours needs no signature check: it only says what may be asked of this peer.
-            let heard = if size <= held { Ok(Admission::Known) } else { self.ledger.hear(log, note) };
-            match heard {
-                Ok(_) => {
+            match self.heard_head(log, size, note) {
+                Ok(admission) => {
                     if let Some(peer) = self.peers.get_mut(&from) {
                         peer.has.insert(log, size);
+                    }
+                    if let Admission::Sealed(checkpoint) = admission {
+                        effects.push(Effect::KeepCheckpoint(log, checkpoint));
                     }
                 }
                 Err(refusal) => self.refused(from, refusal, effects),
             }
         }
+        // The peer does not hold these, so it cannot be asked for them; but they were signed.
+        for (log, note) in heads.heard {
+            if Some(log) == self.own {
+                match self.ledger.hear(log, note) {
+                    Ok(Admission::Sealed(checkpoint)) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
+                    Ok(_) => {}
+                    Err(refusal) => self.refused(from, refusal, effects),
+                }
+            }
+        }
         self.watch_own_log(effects);
         self.fetch(effects);
+    }
+
+    /// What a peer's head says. One that is shorter than the log here, or the same, needs no signature check: it only says what
+    /// may be asked of this peer. One of the same size that is not the same may be the proof of a fork.
+    fn heard_head(&mut self, log: LogId, size: u64, note: Note) -> Result<Admission, Refusal> {
+        let nothing_new = self.ledger.log(log).is_some_and(|log| {
+            size < log.size() || log.whole().is_some_and(|whole| whole.note().text() == note.text())
+        });
+        if nothing_new { Ok(Admission::Known) } else { self.ledger.hear(log, note) }
     }
 
     /// How far the own clock is ahead of the median of the peers', in milliseconds; `None` without any.

@@ -3,18 +3,19 @@
 //! One batch is in the making at a time. While it is being made durable and signed, what else comes in queues up and makes
 //! the next: so an idle node signs at once, and a busy one signs large batches, without any timer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Draft, Effect, Engine, Silence, Target};
 use crate::batch::Batch;
-use crate::catalog::{Attributes, Catalog};
+use crate::catalog::{Attributes, Catalog, Said, Standing};
 use crate::charter::Charter;
 use crate::checkpoint::SignedCheckpoint;
 use crate::content_hash::{ContentHash, Emptiness, MIN_PDQ_QUALITY};
 use crate::entries::{Composer, Entries};
 use crate::ledger::{Admitted, Mark};
 use crate::names::LogId;
+use crate::policy::effect;
 use crate::statement::{Leaf, Position, Revoke, Statement};
 use crate::time::Timestamp;
 use crate::wire::Gossip;
@@ -53,7 +54,8 @@ pub enum Outcome {
 pub enum Placed {
     /// It has been published there.
     New(Position),
-    /// The same had been said there before.
+    /// The same had been said there before, and has effect still. The remark in the opening plays no part: what somebody
+    /// repeats to be sure must not be published once more.
     Known(Position),
 }
 
@@ -76,8 +78,11 @@ pub enum Unpublishable {
     #[error("this member says nothing about {0} now, so there is nothing to revoke")]
     NotSaid(ContentHash),
     /// There is no such statement.
-    #[error("there is no statement at {0} of this member's log")]
+    #[error("neither an add nor a dispute stands at {0} of this member's log")]
     NoPosition(Position),
+    /// It was replaced or withdrawn before.
+    #[error("the statement at {0} has ended already, so there is nothing to revoke")]
+    Ended(Position),
 }
 
 /// Publications on their way.
@@ -85,14 +90,30 @@ pub enum Unpublishable {
 pub(super) struct Publishing {
     small: VecDeque<Waiting>,
     large: VecDeque<Waiting>,
-    /// The batch that is being made durable and signed.
+    /// What is being made durable and signed.
     in_flight: Option<InFlight>,
-    /// What the batch in flight, and the one before it, say of which hash: the catalog does not show them yet.
-    unshown: [HashMap<ContentHash, Word>; 2],
+    /// What the batch says that was composed last, as long as the catalog may not show it yet.
+    unshown: Saying,
 }
 
-/// The member's word on a hash: where it stands, and what it says; `None` once revoked.
-type Word = Option<(Position, Attributes)>;
+/// What one batch says.
+#[derive(Default)]
+struct Saying {
+    /// By content hash: the word that is left on it; `None` once revoked.
+    words: HashMap<ContentHash, Option<Word>>,
+    /// Which hash each of its adds and disputes is about.
+    about: HashMap<Position, ContentHash>,
+    /// Which statements it ends.
+    ended: HashSet<Position>,
+}
+
+/// The member's word on a hash: where it stands, since when, and what it says.
+#[derive(Clone)]
+struct Word {
+    position: Position,
+    time: Timestamp,
+    attributes: Attributes,
+}
 
 struct Waiting {
     id: u64,
@@ -100,8 +121,11 @@ struct Waiting {
     results: Vec<Result<Placed, Unpublishable>>,
 }
 
+/// What the signer has been asked for.
 struct InFlight {
-    admitted: Arc<Admitted>,
+    mark: Mark,
+    /// The leaves that this signs, if they are new.
+    admitted: Option<Arc<Admitted>>,
     /// Whom to tell once it is signed.
     done: Vec<(u64, Vec<Result<Placed, Unpublishable>>)>,
 }
@@ -116,6 +140,13 @@ impl Publishing {
     pub(super) fn withdraw(&mut self, id: u64) {
         for queue in [&mut self.small, &mut self.large] {
             queue.retain(|waiting| waiting.id != id || !waiting.results.is_empty());
+        }
+    }
+
+    /// Everything that was signed is in the catalog now.
+    pub(super) fn all_shown(&mut self) {
+        if self.in_flight.is_none() {
+            self.unshown = Saying::default();
         }
     }
 
@@ -142,10 +173,21 @@ impl Engine {
 
     /// Makes the next batch out of what waits, unless one is in flight or nothing may be signed.
     pub(super) fn compose(&mut self, effects: &mut Vec<Effect>) {
-        if self.publishing.in_flight.is_some() || self.publishing.is_idle() || self.silence().is_some() {
+        if self.publishing.in_flight.is_some() || self.silence().is_some() {
             return;
         }
         let Some((own, log)) = self.own.and_then(|own| Some((own, self.ledger.log(own)?))) else { return };
+        let signed = self.voice.mark();
+        if log.size() == signed.size && log.whole().map_or(0, SignedCheckpoint::size) < signed.size {
+            // The node stopped after the signer had moved and before the checkpoint was safe: peers may never have seen it,
+            // and leaves that were answered for would stay here until something else is said (SPEC 8.8).
+            self.publishing.in_flight = Some(InFlight { mark: signed, admitted: None, done: Vec::new() });
+            effects.push(Effect::Sign { log: own, mark: signed });
+            return;
+        }
+        if self.publishing.is_idle() {
+            return;
+        }
         let charter = self.federation.charter();
         let limit = charter.body().parameters.batch_leaves as usize;
         let Publishing { small, large, unshown, .. } = &mut self.publishing;
@@ -157,7 +199,7 @@ impl Engine {
             now: self.now,
             time: self.now.max(log.last_time()),
             composer: Entries::compose(own, log.size()),
-            said: HashMap::new(),
+            said: Saying::default(),
         };
         let mut done = Vec::new();
         while place.composer.len() < limit {
@@ -184,22 +226,25 @@ impl Engine {
         let mark = Mark { size: admitted.entries.end(), root: admitted.root };
         effects.push(Effect::Commit(admitted.clone()));
         effects.push(Effect::Sign { log: own, mark });
-        self.publishing.in_flight = Some(InFlight { admitted, done });
-        self.publishing.unshown.rotate_left(1);
-        self.publishing.unshown[1] = said;
+        self.publishing.in_flight = Some(InFlight { mark, admitted: Some(admitted), done });
+        self.publishing.unshown = said;
     }
 
-    /// The batch in flight is durable and signed: show it, answer for it, spread it.
+    /// What is in flight is durable and signed: show it, answer for it, spread it.
     pub(super) fn signed(&mut self, checkpoint: SignedCheckpoint, effects: &mut Vec<Effect>) {
-        let (Some(own), Some(InFlight { admitted, done })) = (self.own, self.publishing.in_flight.take()) else {
+        let (Some(own), Some(InFlight { mark, admitted, done })) = (self.own, self.publishing.in_flight.take()) else {
             return;
         };
-        self.voice.signed(self.ledger.log(own).expect("the own log").mark());
+        self.voice.signed(mark);
         self.ledger.sealed(own, checkpoint.clone());
         effects.push(Effect::KeepCheckpoint(own, checkpoint.clone()));
-        effects.push(Effect::Show(admitted.clone()));
+        let message = match &admitted {
+            Some(admitted) => self.announcement(admitted, &checkpoint),
+            None => Gossip::encode_checkpoint(checkpoint.note()),
+        };
+        effects.extend(admitted.map(Effect::Show));
         Self::reply(done, effects);
-        effects.push(Effect::Gossip(self.announcement(&admitted, &checkpoint)));
+        effects.push(Effect::Gossip(message));
     }
 
     /// A small batch travels whole, of a larger one only the checkpoint (SPEC 14.3).
@@ -228,53 +273,101 @@ impl Engine {
 struct Place<'a> {
     charter: &'a Charter,
     catalog: &'a Catalog,
-    unshown: &'a [HashMap<ContentHash, Word>; 2],
+    unshown: &'a Saying,
     own: LogId,
     now: Timestamp,
     time: Timestamp,
     composer: Composer,
-    /// What this batch says of which hash.
-    said: HashMap<ContentHash, Word>,
+    /// What this batch says.
+    said: Saying,
 }
 
 impl Place<'_> {
     /// Places one draft: a new leaf, or the place where the same stands already, or why not.
     fn draft(&mut self, draft: &Draft) -> Result<Placed, Unpublishable> {
         draft.check(self.charter, self.now)?;
-        let here = Position { epoch: self.own.epoch, index: self.composer.next() };
-        let standing = draft.hash().and_then(|hash| self.word(&hash));
-        let attributes = draft.attributes();
-        if let Draft::Revoke { target, reason } = draft {
-            let position = match (target, standing) {
-                (Target::Hash(_), Some((position, _))) => position,
-                (Target::Hash(hash), None) => return Err(Unpublishable::NotSaid(*hash)),
-                (Target::Position(position), _) if *position < here => *position,
-                (Target::Position(position), _) => return Err(Unpublishable::NoPosition(*position)),
-            };
-            let statement = Statement::Revoke(Revoke { position, reason: *reason as u64 });
-            self.composer.push(Leaf { time: self.time, statement }, None);
-        } else {
-            match &standing {
-                Some((position, said)) if Some(said) == attributes.as_ref() => return Ok(Placed::Known(*position)),
-                _ => {}
-            }
-            let replaces = standing.map(|(position, _)| position);
-            let (statement, opening, hash) = draft.statement(replaces).expect("not a revocation");
-            self.composer.push(Leaf { time: self.time, statement }, Some((opening, hash)));
+        match draft {
+            Draft::Revoke { target, reason } => self.revoke(*target, *reason as u64),
+            Draft::Add { .. } | Draft::Dispute { .. } => Ok(self.state(draft)),
         }
-        if let Some(hash) = draft.hash() {
-            self.said.insert(hash, attributes.map(|attributes| (here, attributes)));
+    }
+
+    /// Adds or disputes, in the place of what the member says of that hash now.
+    fn state(&mut self, draft: &Draft) -> Placed {
+        let (hash, attributes) = draft.content().zip(draft.attributes()).expect("not a revocation");
+        let standing = self.word(&hash);
+        if let Some(word) = &standing
+            && word.attributes == attributes
+            && self.still_counts(word)
+        {
+            return Placed::Known(word.position);
+        }
+        let replaces = standing.map(|word| word.position);
+        let (statement, opening, hash) = draft.statement(replaces).expect("not a revocation");
+        let position = self.here();
+        self.composer.push(Leaf { time: self.time, statement }, Some((opening, hash)));
+        self.said.ended.extend(replaces);
+        self.said.about.insert(position, hash);
+        self.said.words.insert(hash, Some(Word { position, time: self.time, attributes }));
+        Placed::New(position)
+    }
+
+    /// Withdraws what is live, and nothing else: whoever is told that something was revoked must be able to rely on it.
+    fn revoke(&mut self, target: Target, reason: u64) -> Result<Placed, Unpublishable> {
+        let (position, hash) = match target {
+            Target::Hash(hash) => {
+                let word = self.word(&hash).ok_or(Unpublishable::NotSaid(hash))?;
+                (word.position, Some(hash))
+            }
+            Target::Position(position) => (position, self.about(position)?),
+        };
+        let here = self.here();
+        self.composer.push(Leaf { time: self.time, statement: Statement::Revoke(Revoke { position, reason }) }, None);
+        self.said.ended.insert(position);
+        if let Some(hash) = hash
+            && self.word(&hash).is_some_and(|word| word.position == position)
+        {
+            self.said.words.insert(hash, None);
         }
         Ok(Placed::New(here))
     }
 
+    /// Where the next leaf will stand.
+    fn here(&self) -> Position {
+        Position { epoch: self.own.epoch, index: self.composer.next() }
+    }
+
+    /// Whether a word that says the same makes a new one needless. One whose labels are not retained any longer does not.
+    fn still_counts(&self, word: &Word) -> bool {
+        let log = LogId { epoch: word.position.epoch, ..self.own };
+        let said =
+            Said { log, index: word.position.index, time: word.time, attributes: &word.attributes, settled: false };
+        matches!(word.attributes, Attributes::Dispute { .. }) || effect(&said, self.charter, self.now).is_some()
+    }
+
+    /// Which hash the live statement at a place is about; `None` where its opening is missing.
+    fn about(&self, position: Position) -> Result<Option<ContentHash>, Unpublishable> {
+        let batches = [&self.said, self.unshown];
+        if batches.iter().any(|batch| batch.ended.contains(&position)) {
+            return Err(Unpublishable::Ended(position));
+        }
+        if let Some(hash) = batches.iter().find_map(|batch| batch.about.get(&position)) {
+            return Ok(Some(*hash));
+        }
+        match self.catalog.standing(LogId { epoch: position.epoch, ..self.own }, position.index) {
+            Standing::Opened { hash, live: true } => Ok(Some(hash)),
+            Standing::Opened { live: false, .. } => Err(Unpublishable::Ended(position)),
+            Standing::Unopened => Ok(None),
+            Standing::Nothing => Err(Unpublishable::NoPosition(position)),
+        }
+    }
+
     /// The member's word on a hash, shown by the catalog or not yet.
-    fn word(&self, hash: &ContentHash) -> Word {
-        let [older, newer] = self.unshown;
-        if let Some(word) = self.said.get(hash).or_else(|| newer.get(hash)).or_else(|| older.get(hash)) {
+    fn word(&self, hash: &ContentHash) -> Option<Word> {
+        if let Some(word) = self.said.words.get(hash).or_else(|| self.unshown.words.get(hash)) {
             return word.clone();
         }
         let said = self.catalog.word_of(self.own.member, self.catalog.find(hash)?)?;
-        Some((said.position(), said.attributes.clone()))
+        Some(Word { position: said.position(), time: said.time, attributes: said.attributes.clone() })
     }
 }

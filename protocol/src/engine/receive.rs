@@ -37,6 +37,11 @@ impl Engine {
                 // A bare checkpoint is all that there was to verify; leaves that came too early are not.
                 if bare { Relay::Accept } else { Relay::Ignore }
             }
+            Ok(Admission::Sealed(checkpoint)) => {
+                self.announced(from, log, checkpoint.size());
+                effects.push(Effect::KeepCheckpoint(log, checkpoint));
+                Relay::Accept
+            }
             Ok(Admission::Known) => Relay::Ignore,
             Err(refusal) => {
                 let relay = if refusal.blame() == Blame::Relayer { Relay::Reject } else { Relay::Ignore };
@@ -55,6 +60,7 @@ impl Engine {
     pub(super) fn tick(&mut self, effects: &mut Vec<Effect>) {
         self.ask_due_heads(effects);
         self.review_requests(effects);
+        self.review_searches(effects);
         self.watch_own_log(effects);
     }
 }

@@ -74,7 +74,7 @@ impl Engine {
             root: log.root(),
             known: log.ahead().map_or(log.size(), crate::checkpoint::SignedCheckpoint::size),
             last: (log.size() > 0).then(|| log.last_time()),
-            missing: log.missing().iter().map(|range| range.end - range.start).sum(),
+            missing: log.missing(),
             forked: self.forked.contains(&id),
         });
         Status {

@@ -86,6 +86,11 @@ impl Voice {
         self.signed = mark;
     }
 
+    /// What was signed last.
+    pub(super) fn mark(&self) -> Mark {
+        self.signed
+    }
+
     /// Never signs again; `false` if that was so already.
     pub(super) fn diverges(&mut self) -> bool {
         !std::mem::replace(&mut self.diverged, true)

@@ -2,7 +2,7 @@
 
 use rangemap::RangeSet;
 
-use super::{Damage, REPORTED, Refusal};
+use super::{Admission, Damage, REPORTED, Refusal};
 use crate::checkpoint::SignedCheckpoint;
 use crate::digest::Digest;
 use crate::entries::{Disclosure, Entries};
@@ -21,9 +21,11 @@ pub struct Log {
     last_time: Timestamp,
     whole: Option<SignedCheckpoint>,
     ahead: Option<SignedCheckpoint>,
-    /// What this node itself has signed, where its leaves do not reach that far.
+    /// For the own log: what this node itself had signed when it started.
     promised: Option<Mark>,
     missing: RangeSet<u64>,
+    /// How many of them: the ranges may be a million.
+    missing_count: u64,
 }
 
 /// How far a log had come at a commit: what the stored leaves must lead to.
@@ -46,6 +48,8 @@ impl Default for Mark {
 pub(super) struct Grown {
     edge: Edge,
     subtrees: Vec<(u32, Digest)>,
+    /// Whether its first new leaf is no older than the last one held.
+    pub(super) keeps_time: bool,
     /// Whether it has the root that the newest checkpoint heard of says, if it reaches that size.
     pub(super) keeps_ahead: bool,
     /// Whether it has the root that this node itself has signed, if it reaches that size.
@@ -70,6 +74,7 @@ impl Log {
             ahead: None,
             promised: None,
             missing: RangeSet::new(),
+            missing_count: 0,
         }
     }
 
@@ -103,14 +108,20 @@ impl Log {
         self.ahead.as_ref()
     }
 
-    /// The leaves whose openings are missing.
-    pub fn missing(&self) -> &RangeSet<u64> {
-        &self.missing
+    /// How many leaves' openings are missing.
+    pub fn missing(&self) -> u64 {
+        self.missing_count
     }
 
-    /// Demands that the leaves lead to what this node itself has signed, once they reach that far.
+    /// The leaves from `index` on whose openings are missing.
+    pub fn missing_from(&self, index: u64) -> impl Iterator<Item = u64> {
+        let ranges = self.missing.overlapping(index.min(u64::MAX - 1)..u64::MAX);
+        ranges.flat_map(move |range| range.start.max(index)..range.end)
+    }
+
+    /// Makes this the own log: its leaves must lead to what this node itself has signed, once they reach that far.
     pub(super) fn promise(&mut self, signed: Mark) {
-        self.promised = (signed.size > self.size()).then_some(signed);
+        self.promised = Some(signed);
     }
 
     /// Size and root, for the store.
@@ -133,26 +144,47 @@ impl Log {
                 return Err(Refusal::Fork { log: id, both: Box::new((known.clone(), opened)) });
             }
         }
+        if opened.size() == self.size() && opened.root() != self.root() {
+            return Err(self.contradicted(id, opened));
+        }
         Ok(opened)
     }
 
-    /// Remembers a checkpoint if it is beyond what is held and what was heard of; gives it back if so.
-    pub(super) fn hear(&mut self, id: LogId, note: Note) -> Result<Option<SignedCheckpoint>, Refusal> {
+    /// What a signed root says that the leaves do not have.
+    fn contradicted(&self, id: LogId, opened: SignedCheckpoint) -> Refusal {
+        let size = opened.size();
+        // The leaves were admitted because they provably are in the larger tree of `ahead`, if it is there still.
+        match (&self.ahead, self.promised) {
+            (Some(ahead), _) => Refusal::Fork { log: id, both: Box::new((ahead.clone(), opened)) },
+            (None, Some(_)) => Refusal::NotWhatWasSigned { log: id, size },
+            (None, None) => Refusal::Diverges { log: id, from: size, size },
+        }
+    }
+
+    /// Remembers a checkpoint if it is beyond what is held and what was heard of, or the first one over exactly what is held.
+    pub(super) fn hear(&mut self, id: LogId, note: Note) -> Result<Admission, Refusal> {
         let checkpoint = self.verify(id, note)?;
-        let heard = self.ahead.as_ref().or(self.whole.as_ref()).map_or(0, SignedCheckpoint::size);
-        if checkpoint.size() <= heard.max(self.size()) {
-            return Ok(None);
+        let newest = |kept: &Option<SignedCheckpoint>| kept.as_ref().map_or(0, SignedCheckpoint::size);
+        if checkpoint.size() == self.size() && newest(&self.whole) < self.size() {
+            self.keep(checkpoint.clone());
+            return Ok(Admission::Sealed(checkpoint));
+        }
+        if checkpoint.size() <= newest(&self.ahead).max(newest(&self.whole)).max(self.size()) {
+            return Ok(Admission::Known);
         }
         self.ahead = Some(checkpoint.clone());
-        Ok(Some(checkpoint))
+        Ok(Admission::Ahead(checkpoint))
     }
 
     /// The tree with these leaves, which begin where it ends. Changes nothing yet.
-    pub(super) fn grow(&self, id: LogId, entries: &Entries) -> Result<Grown, Refusal> {
-        if entries.times().0 < self.last_time {
-            return Err(Refusal::TimeGoesBack { log: id, index: entries.first() });
-        }
-        let mut grown = Grown { edge: self.edge.clone(), subtrees: Vec::new(), keeps_ahead: true, keeps_promise: true };
+    pub(super) fn grow(&self, entries: &Entries) -> Grown {
+        let mut grown = Grown {
+            edge: self.edge.clone(),
+            subtrees: Vec::new(),
+            keeps_time: entries.times().0 >= self.last_time,
+            keeps_ahead: true,
+            keeps_promise: true,
+        };
         let ahead = self.ahead.as_ref().map(|ahead| Mark { size: ahead.size(), root: ahead.root() });
         let breaks = |said: Option<Mark>, edge: &Edge| {
             said.is_some_and(|said| said.size == edge.size() && said.root != edge.root())
@@ -166,7 +198,7 @@ impl Log {
             grown.keeps_ahead &= !breaks(ahead, &grown.edge);
             grown.keeps_promise &= !breaks(self.promised, &grown.edge);
         }
-        Ok(grown)
+        grown
     }
 
     /// Makes a grown tree the tree.
@@ -176,6 +208,7 @@ impl Log {
         for (index, entry) in entries.iter() {
             if entry.disclosure == Disclosure::Missing {
                 self.missing.insert(index..index + 1);
+                self.missing_count += 1;
             }
         }
         (self.edge.root(), grown.subtrees)
@@ -199,7 +232,10 @@ impl Log {
 
     pub(super) fn opened(&mut self, index: u64) -> bool {
         let missing = self.missing.contains(&index);
-        self.missing.remove(index..index + 1);
+        if missing {
+            self.missing.remove(index..index + 1);
+            self.missing_count -= 1;
+        }
         missing
     }
 }

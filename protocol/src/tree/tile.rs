@@ -36,8 +36,8 @@ impl fmt::Display for Tile {
             TileKind::Entries => f.write_str("tile/entries/")?,
         }
         // Groups of three digits, all but the last prefixed with x: 1234067 is x001/x234/067.
-        let groups = (0..).take_while(|&g| g == 0 || self.index / 1000u64.pow(g) > 0).count();
-        for group in (0..u32::try_from(groups).expect("at most seven groups")).rev() {
+        let groups = self.index.checked_ilog(1000).unwrap_or(0);
+        for group in (0..=groups).rev() {
             let digits = self.index / 1000u64.pow(group) % 1000;
             if group == 0 { write!(f, "{digits:03}")? } else { write!(f, "x{digits:03}/")? }
         }
@@ -76,6 +76,8 @@ mod tests {
         assert_eq!(path(TileKind::Entries, 0, 256), "tile/entries/000");
         assert_eq!(path(TileKind::Entries, 1000, 1), "tile/entries/x001/000.p/1");
         assert_eq!(path(TileKind::Hashes(2), 999, 256), "tile/2/999");
+        let last = "tile/0/x018/x446/x744/x073/x709/x551/615";
+        assert_eq!(path(TileKind::Hashes(0), u64::MAX, 256), last, "no number is too large");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::engine::{Outcome, Placed};
 use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::{LogId, MemberId};
@@ -69,13 +70,26 @@ impl Sim {
         }
     }
 
-    /// Checks that all running nodes hold the same logs and show the same statements.
+    /// Checks that all running nodes hold the same logs, with the checkpoints that they need to serve them.
     pub fn audit_agreement(&self) {
         self.audit();
         let mut running = self.nodes.values().filter_map(|node| Some((node, node.engine()?)));
         let Some((first, engine)) = running.next() else { return };
+        let expected_heads = engine.heads().heads;
         let expected: Vec<_> = engine.ledger().logs().map(|(id, log)| (id, log.mark())).collect();
+        for (log, held) in engine.ledger().logs() {
+            let signed = held.whole().map_or(0, SignedCheckpoint::size);
+            assert_eq!(signed, held.size(), "{} cannot serve {log} (seed {})", first.member, self.seed);
+        }
         for (node, engine) in running {
+            assert_eq!(
+                engine.heads().heads,
+                expected_heads,
+                "the heads of {} and {} differ (seed {})",
+                node.member,
+                first.member,
+                self.seed
+            );
             let marks: Vec<_> = engine.ledger().logs().map(|(id, log)| (id, log.mark())).collect();
             assert_eq!(marks, expected, "{} and {} differ (seed {})", node.member, first.member, self.seed);
         }

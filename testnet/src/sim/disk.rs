@@ -89,9 +89,19 @@ impl Disk {
 
     /// Forgets the opening of a leaf, as if it had never been received.
     pub fn forget_opening(&mut self, log: LogId, index: usize) {
+        self.put_opening(log, index, Vec::new());
+    }
+
+    /// Puts something in the place of the opening of a leaf.
+    pub fn put_opening(&mut self, log: LogId, index: usize, opening: Vec<u8>) {
         if let Some(place) = self.logs.get_mut(&log).and_then(|stored| stored.openings.get_mut(index)) {
-            place.clear();
+            *place = opening;
         }
+    }
+
+    /// The opening of a leaf; empty where there is none.
+    pub fn opening(&self, log: LogId, index: usize) -> &[u8] {
+        self.logs.get(&log).and_then(|stored| stored.openings.get(index)).map_or(&[], Vec::as_slice)
     }
 
     /// The leaves of a log.
@@ -142,7 +152,11 @@ impl Archive for Disk {
     type Error = StoreError;
 
     fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
-        let Some(stored) = self.logs.get(&log).filter(|_| above < up_to) else { return Ok(None) };
+        let Some(stored) = self.logs.get(&log) else { return Ok(None) };
+        let up_to = up_to.min(stored.leaves.len() as u64);
+        if above >= up_to {
+            return Ok(None);
+        }
         let both = [&stored.checkpoints, &stored.volatile];
         let last = both.into_iter().filter_map(|notes| notes.range(above + 1..=up_to).next_back());
         Ok(last.max_by_key(|(size, _)| **size).map(|(size, note)| (*size, note.clone())))

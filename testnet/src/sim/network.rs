@@ -21,6 +21,7 @@ use super::{Sim, Weather};
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     Tick(MemberId),
+    Handle(MemberId),
     Gossip { from: MemberId, to: MemberId, message: Vec<u8> },
     Request { from: MemberId, to: MemberId, line: u64, request: Vec<u8> },
     Answer { from: MemberId, to: MemberId, line: u64, request: Vec<u8>, answer: Vec<u8> },
@@ -126,20 +127,55 @@ impl Sim {
         }
     }
 
-    /// Feeds one input to a node, if it runs, and performs what follows.
+    /// Puts an input into a node's mailbox, if it runs.
     pub(super) fn step(&mut self, member: MemberId, input: Input) {
-        let clock = self.nodes[&member].clock(self.now);
         let Some(live) = self.nodes.get_mut(&member).and_then(|node| node.live.as_mut()) else { return };
-        let effects = live.engine.step(input, clock);
-        for effect in effects {
-            if !self.nodes[&member].is_running() {
-                return;
+        live.mailbox.push(input);
+        if self.network.weather.busy == 0 {
+            // One that is in the middle of its effects takes it when they are done.
+            if !live.handling {
+                self.handle(member);
             }
-            self.perform(member, effect);
+        } else if live.mailbox.len() == 1 {
+            let busy = Duration::from_millis(self.rng.random_range(0..=self.network.weather.busy));
+            self.network.at(self.now + busy, Event::Handle(member));
         }
     }
 
-    fn perform(&mut self, member: MemberId, effect: Effect) {
+    /// Steps through what is in a node's mailbox and performs what follows, in the order of the daemon's driver.
+    pub(super) fn handle(&mut self, member: MemberId) {
+        let clock = self.nodes[&member].clock(self.now);
+        while let Some(live) = self.nodes.get_mut(&member).and_then(|node| node.live.as_mut())
+            && !live.mailbox.is_empty()
+        {
+            live.handling = true;
+            let inputs = std::mem::take(&mut live.mailbox);
+            let effects = inputs.into_iter().flat_map(|input| live.engine.step(input, clock)).collect();
+            self.perform_all(member, effects);
+            if let Some(live) = self.nodes.get_mut(&member).and_then(|node| node.live.as_mut()) {
+                live.handling = false;
+            }
+        }
+    }
+
+    fn perform_all(&mut self, member: MemberId, mut effects: Vec<Effect>) {
+        while !effects.is_empty() {
+            let is_commit = |effect: &Effect| matches!(effect, Effect::Commit(_) | Effect::CommitOpening(_));
+            let (commits, rest): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_commit);
+            let mut further = Vec::new();
+            for effect in commits.into_iter().chain(rest) {
+                further.append(&mut self.perform(member, effect));
+                if !self.nodes[&member].is_running() {
+                    return;
+                }
+            }
+            effects = further;
+        }
+    }
+
+    /// Performs one effect; what signing leads to comes back.
+    fn perform(&mut self, member: MemberId, effect: Effect) -> Vec<Effect> {
+        let clock = self.nodes[&member].clock(self.now);
         let node = self.nodes.get_mut(&member).expect("a member");
         let record = match &effect {
             Effect::Commit(admitted) => Some(Record::Leaves(admitted.clone())),
@@ -148,11 +184,11 @@ impl Sim {
         };
         if node.crashes_now(record.as_ref(), &effect) {
             self.stop(member);
-            return;
+            return Vec::new();
         }
         if let Some(record) = record {
             node.commit(record);
-            return;
+            return Vec::new();
         }
         let live = node.live.as_mut().expect("it runs");
         match effect {
@@ -160,7 +196,8 @@ impl Sim {
             Effect::Sign { log, mark } => {
                 let checkpoint = node.sign(log, mark);
                 self.record.signed(log, mark, self.seed);
-                self.step(member, Input::Signed(checkpoint));
+                let live = node.live.as_mut().expect("it runs");
+                return live.engine.step(Input::Signed(checkpoint), clock);
             }
             Effect::KeepCheckpoint(log, checkpoint) => {
                 node.disk.keep_checkpoint(log, &checkpoint).expect("a simulated disk does not fail");
@@ -186,6 +223,7 @@ impl Sim {
             }
             Effect::Alarm(alarm) => node.alarms.push(alarm),
         }
+        Vec::new()
     }
 
     fn member_of(&self, key: PublicKey) -> MemberId {
@@ -255,7 +293,8 @@ impl Sim {
         let origins = node.federation.origins().clone();
         let answer = match Request::decode(&request, &origins).expect("honest nodes ask well") {
             Request::Heads(heads) => {
-                let ours = node.engine().map(|engine| engine.heads()).unwrap_or_default();
+                let now = node.clock(self.now);
+                let ours = node.engine().map(|engine| engine.heads().told_to(from, now)).unwrap_or_default();
                 let from_key = self.nodes[&from].key;
                 self.step(to, Input::Told { from: from_key, heads });
                 Answer::Heads(ours).encode(&origins)
@@ -292,8 +331,7 @@ impl Sim {
             for (index, opening) in found {
                 let stored = node.disk.bundles(*log, *index, index + 1, usize::MAX).expect("it does not fail");
                 let leaf = bundle::entries(&stored.leaves).next().expect("it was asked for").expect("whole");
-                checked
-                    .push(LateOpening::check(*log, *index, leaf, opening.clone()).expect("honest nodes answer well"));
+                checked.extend(LateOpening::check(*log, *index, leaf, opening.clone()));
             }
             self.step(to, Input::Opened(checked));
         }

@@ -6,7 +6,7 @@ use hashmesh::store::{Record, Store, load};
 use hashmesh_protocol::catalog::{Attributes, Catalog, Curator};
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::content_hash::ContentHash;
-use hashmesh_protocol::engine::{Alarm, Effect, Engine, Start};
+use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Start};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::key::{PublicKey, SecretKey};
 use hashmesh_protocol::ledger::Mark;
@@ -51,6 +51,9 @@ pub struct Node {
 /// What is lost in a crash.
 pub(super) struct Live {
     pub(super) engine: Engine,
+    pub(super) mailbox: Vec<Input>,
+    /// Whether it is in the middle of what its last inputs have led to.
+    pub(super) handling: bool,
     pub(super) curator: Curator,
     pub(super) catalog: Arc<Catalog>,
 }
@@ -140,7 +143,7 @@ impl Node {
             catalog: catalog.clone(),
             signed: self.signer,
         };
-        self.live = Some(Live { engine: Engine::new(start), curator, catalog });
+        self.live = Some(Live { engine: Engine::new(start), mailbox: Vec::new(), handling: false, curator, catalog });
     }
 
     pub(super) fn stop(&mut self) {
