@@ -8,13 +8,14 @@ use hashmesh_protocol::bundle;
 use hashmesh_protocol::catalog::{Catalog, Curator};
 use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
+use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::{Entries, LateOpening};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Admission, Admitted, Ledger, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::{Opening, Salt, commitment};
 use hashmesh_protocol::serve::{self, Archive as _};
-use hashmesh_protocol::statement::{Add, Labels, Leaf, Statement};
+use hashmesh_protocol::statement::{Add, Labels, Leaf, MAX_LEAF, Statement};
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::tree::leaf_hash;
 use hashmesh_protocol::tree::prover::{self, Subtrees};
@@ -37,6 +38,20 @@ fn world() -> World {
     World { ledger: Ledger::new(&federation), federation, founding, log, openings: Vec::new() }
 }
 
+fn leaf(number: u64, commitment: Digest) -> Leaf {
+    let add = Add {
+        kind: 1,
+        commitment,
+        labels: Labels::new(&[1]).unwrap(),
+        media: 2,
+        quality: None,
+        expiry: None,
+        incident: None,
+        replaces: None,
+    };
+    Leaf { time: Timestamp(1000 + number / 100), statement: Statement::Add(add) }
+}
+
 impl World {
     /// The next leaves of the log, as admitted, signed where they end if wanted. Openings at multiples of `missing` are left out.
     fn grow(&mut self, count: u64, signed: bool, missing: Option<u64>) -> Arc<Admitted> {
@@ -44,22 +59,40 @@ impl World {
         let (mut leaves, mut openings) = (Vec::new(), Vec::new());
         for number in first..first + count {
             let opening = Opening::of(&pdq(number), Salt([1; 16]), None).encode();
-            let add = Add {
-                kind: 1,
-                commitment: commitment(&opening),
-                labels: Labels::new(&[1]).unwrap(),
-                media: 2,
-                quality: None,
-                expiry: None,
-                incident: None,
-                replaces: None,
-            };
-            let leaf = Leaf { time: Timestamp(1000 + number / 100), statement: Statement::Add(add) };
-            bundle::push(&mut leaves, &leaf.encode());
+            bundle::push(&mut leaves, &leaf(number, commitment(&opening)).encode());
             let left_out = missing.is_some_and(|every| number % every == 0);
             bundle::push(&mut openings, if left_out { &[] } else { &opening });
             self.openings.push(opening);
         }
+        self.admit(leaves, openings, signed)
+    }
+
+    /// The next leaves of the log, every other one as long as a leaf can be, with notes as long as notes can be.
+    fn grow_long(&mut self, count: u64) -> Arc<Admitted> {
+        let first = self.ledger.log(self.log).unwrap().size();
+        let (mut leaves, mut openings) = (Vec::new(), Vec::new());
+        for number in first..first + count {
+            let opening = if number % 2 == 0 {
+                let opening = Opening::of(&pdq(number), Salt([1; 16]), Some("n".repeat(512))).encode();
+                bundle::push(&mut leaves, &leaf(number, commitment(&opening)).encode());
+                opening
+            } else {
+                // A leaf of a kind to come (SPEC 4.6).
+                let mut long = vec![0x84, 1, 0x19];
+                long.extend(u16::try_from(1000 + number / 100).unwrap().to_be_bytes());
+                long.extend([0x18, 99, 0x59, 0x03, 0xf6]);
+                long.resize(MAX_LEAF, 7);
+                bundle::push(&mut leaves, &long);
+                Vec::new()
+            };
+            bundle::push(&mut openings, &opening);
+            self.openings.push(opening);
+        }
+        self.admit(leaves, openings, true)
+    }
+
+    fn admit(&mut self, leaves: Vec<u8>, openings: Vec<u8>, signed: bool) -> Arc<Admitted> {
+        let first = self.ledger.log(self.log).unwrap().size();
         let entries = Entries::read(self.log, first, leaves, openings).unwrap();
         if !signed {
             return Arc::new(self.ledger.append(entries).unwrap());
@@ -107,7 +140,7 @@ impl Shelf for OnDisk {
     type Store = DiskStore;
 
     fn open(&mut self) -> DiskStore {
-        DiskStore::open(self.0.path()).unwrap()
+        DiskStore::open(&self.0.path().join("store")).unwrap()
     }
 
     fn close(&mut self, store: DiskStore) {
@@ -157,6 +190,60 @@ fn commits_are_loaded_again(shelf: &mut impl Shelf) {
 fn whatever_was_committed_is_loaded_again() {
     commits_are_loaded_again(&mut OnDisk(tempfile::tempdir().unwrap()));
     commits_are_loaded_again(&mut InMemory::default());
+}
+
+/// SPEC 15.3. The database puts what grows too large into files of their own, in `blobs`, which nobody syncs. An import with
+/// notes of 200 bytes got there, and the loss of power would have taken what had been acknowledged.
+#[test]
+fn nothing_is_so_long_that_it_is_stored_where_it_is_not_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let blobs = || std::fs::read_dir(path.join("blobs")).map_or(0, Iterator::count);
+    let mut world = world();
+    for counts in [vec![1, 1, 61, 2, 300, 40], vec![24, 1200, 1, 7]] {
+        let mut store = DiskStore::open(&path).unwrap();
+        let (before, ..) = world.load(&mut store, None);
+        assert_eq!(before.log(world.log).unwrap().mark(), world.mark());
+        for count in counts {
+            let admitted = world.grow_long(count);
+            store.commit(&[Record::Leaves(admitted)]).unwrap();
+            assert_eq!(blobs(), 0, "after {count} at {}", world.mark().size);
+        }
+    }
+    let mut store = DiskStore::open(&path).unwrap();
+    let (ledger, catalog, _) = world.load(&mut store, None);
+    assert_eq!(ledger.log(world.log).unwrap().mark(), world.mark());
+    let size = world.mark().size;
+    assert!((0..size).step_by(2).all(|number| catalog.find(&pdq(number)).is_some()));
+    let stored = store.bundles(world.log, 0, size, usize::MAX).unwrap();
+    assert!(bundle::entries(&stored.openings).map(Result::unwrap).eq(world.openings.iter()));
+}
+
+/// Late openings make rows longer from within: their pieces are never mixed up with those of before.
+#[test]
+fn openings_that_come_late_find_their_places_in_rows_of_any_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world();
+    let mut store = DiskStore::open(&folder.path().join("store")).unwrap();
+    world.load(&mut store, None);
+    let (mut leaves, mut openings) = (Vec::new(), Vec::new());
+    for number in 0..100 {
+        let opening = Opening::of(&pdq(number), Salt([1; 16]), Some("n".repeat(512))).encode();
+        bundle::push(&mut leaves, &leaf(number, commitment(&opening)).encode());
+        bundle::push(&mut openings, &[]);
+        world.openings.push(opening);
+    }
+    let admitted = world.admit(leaves, openings, true);
+    store.commit(&[Record::Leaves(admitted.clone())]).unwrap();
+    for number in (0..100).rev() {
+        let leaf = bundle::entries(admitted.entries.leaves()).nth(number).unwrap().unwrap();
+        let late = LateOpening::check(world.log, number as u64, leaf, world.openings[number].clone()).unwrap();
+        store.commit(&[Record::Opening(Arc::new(late))]).unwrap();
+        let stored = store.bundles(world.log, 0, 100, usize::MAX).unwrap();
+        let known: Vec<&[u8]> = bundle::entries(&stored.openings).map(Result::unwrap).collect();
+        assert!(known[..number].iter().all(|opening| opening.is_empty()));
+        assert!(known[number..].iter().eq(&world.openings[number..]));
+    }
 }
 
 fn several_records_in_one_commit(shelf: &mut impl Shelf) {
@@ -223,12 +310,12 @@ fn leaves_that_were_never_signed_are_dropped_at_start() {
 }
 
 /// All leaf hashes of a log, from its stored leaves.
-struct Naive(Vec<hashmesh_protocol::digest::Digest>);
+struct Naive(Vec<Digest>);
 
 impl Subtrees for Naive {
     type Error = std::convert::Infallible;
 
-    fn subtree(&self, level: u32, index: u64) -> Result<hashmesh_protocol::digest::Digest, Self::Error> {
+    fn subtree(&self, level: u32, index: u64) -> Result<Digest, Self::Error> {
         let mut hashes = self.0[(index << level) as usize..((index + 1) << level) as usize].to_vec();
         while hashes.len() > 1 {
             hashes = hashes.chunks(2).map(|pair| hashmesh_protocol::tree::node_hash(&pair[0], &pair[1])).collect();
