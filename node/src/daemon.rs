@@ -32,8 +32,9 @@ use crate::index::{Matcher, Scan};
 use crate::keys::{self, KeysError, NodeKeys};
 use crate::mailbox::Mailbox;
 use crate::net::{Net, NetError, Setup};
+use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
-use crate::store::{DiskStore, HeadsFile, StoreError, load};
+use crate::store::{DiskStore, HeadsFile, StoreError, load, unless_damaged};
 use crate::{clock, keys::random};
 
 /// Longest policy file, in bytes.
@@ -206,12 +207,7 @@ async fn until_told(mut driver: tokio::task::JoinHandle<Result<(), DriverError>>
         ended = &mut driver => ended.expect("the driver does not panic"),
     };
     let Err(error) = failed else { return Ended::Told(tokio::spawn(async { Ok(()) })) };
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
+    let why = sentence(&error);
     tracing::error!(why, "nothing is published or received any more; queries are still answered");
     shared.stopped.store(Some(Arc::new(why)));
     tokio::select! {

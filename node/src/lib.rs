@@ -16,5 +16,6 @@ pub mod index;
 pub mod keys;
 pub mod mailbox;
 pub mod net;
+mod sentence;
 pub mod signer;
 pub mod store;

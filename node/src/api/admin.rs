@@ -26,6 +26,7 @@ use super::form::{
 use super::{View, log, metrics, openapi, query, status};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
+use crate::sentence::sentence;
 
 /// Most statements in one request.
 const MAX_STATEMENTS: usize = 8192;
@@ -229,7 +230,9 @@ fn own_origin(view: &View) -> Result<String, Problem> {
 
 fn write_down(view: &View, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), Problem> {
     let written = view.decisions.write(actor, act, detail);
-    written.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("nothing was done: {error}")))
+    written.map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("nothing was done: {}", sentence(&error)))
+    })
 }
 
 /// Publishes what could be drafted and reports on everything.
