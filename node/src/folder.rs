@@ -53,6 +53,14 @@ pub enum FolderError {
         /// Its permissions.
         mode: u32,
     },
+    /// Others may look into a folder that is the node's own.
+    #[error("{path} is open to others (mode {mode:03o}); run: chmod 700 {path}")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// There is no node here.
     #[error("{path} is missing: no node has been set up in this folder (hashmesh init), or --data names another one")]
     NoNode {
@@ -131,8 +139,8 @@ impl Folder {
     /// may look into.
     pub fn create(&self) -> Result<(), FolderError> {
         make_folder(&self.root, 0o710)?;
-        make_folder(&self.keys(), 0o700)?;
-        make_folder(&self.store(), 0o700)
+        make_private(&self.keys())?;
+        make_private(&self.store())
     }
 }
 
@@ -141,7 +149,19 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<(), FolderError> {
     if path.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| at(path, error))
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.and_then(|()| sync_parent(path)).map_err(|error| at(path, error))
+}
+
+/// Makes a folder that nobody but its owner may look into, unless it is there. One that is there and open to others is
+/// refused: somebody must know who has looked.
+pub fn make_private(path: &Path) -> Result<(), FolderError> {
+    make_folder(path, 0o700)?;
+    let mode = fs::metadata(path).map_err(|error| at(path, error))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(FolderError::Open { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 /// Writes a new file, durably, with these permissions from the first moment on. Never replaces one.
@@ -153,6 +173,20 @@ pub fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FolderError
     })?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| sync_parent(path));
     written.map_err(|error| at(path, error))
+}
+
+/// Replaces a file, or makes it, so that after a crash either the old or the new one is there, whole. A file that is there
+/// keeps its permissions.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside)?;
+    if let Ok(old) = fs::metadata(path) {
+        file.set_permissions(old.permissions())?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    sync_parent(path)
 }
 
 /// Makes an entry of a folder survive the loss of power.
@@ -212,5 +246,29 @@ mod tests {
         write_new(&path, 0o600, b"one").unwrap();
         assert!(matches!(write_new(&path, 0o600, b"two"), Err(FolderError::Exists { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"one");
+    }
+
+    #[test]
+    fn folders_of_secrets_are_closed_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        make_private(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        for mode in [0o710, 0o750, 0o755, 0o701] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(make_private(&path).unwrap_err().to_string().contains("chmod 700"), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        replace(&path, b"one").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -26,6 +26,8 @@ pub use disk::{DiskArchive, DiskStore};
 pub use heads::{HeadsFile, Shrunk};
 pub use load::{Loaded, load};
 
+use crate::folder::FolderError;
+
 /// Something that must be made durable.
 #[derive(Clone, Debug)]
 pub enum Record {
@@ -88,6 +90,9 @@ pub enum StoreError {
         #[source]
         error: std::io::Error,
     },
+    /// Its folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// Written by newer software.
     #[error(
         "the store at {path} has format {found}, this version of hashmesh knows up to {known}: use a newer version"

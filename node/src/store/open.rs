@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::StoreError;
+use crate::folder::make_private;
 
 /// How long to wait for the lock of a process that is still dying.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -30,7 +31,7 @@ pub(super) struct Opened {
 pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     let file_error = |path: &Path, error| StoreError::File { path: path.to_owned(), error };
     let is_new = !path.join("db").exists();
-    fs::create_dir_all(path).map_err(|error| file_error(path, error))?;
+    make_private(path)?;
     remove_unfinished_snapshots(path).map_err(|error| file_error(path, error))?;
     let db = match open_patiently(path) {
         Err(StoreError::Unreadable { .. }) if set_snapshots_aside(path).map_err(|e| file_error(path, e))? => {
