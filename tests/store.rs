@@ -1,8 +1,10 @@
 //! SPEC 15: the contract of a store, on the real one and on the simulator's.
 
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::path::Path;
 use std::sync::Arc;
 
-use hashmesh::store::{DiskStore, Record, Store, load};
+use hashmesh::store::{DiskStore, HeadsFile, Record, Shrunk, Store, StoreError, load, unless_damaged};
 use hashmesh_protocol::batch::Batch;
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::catalog::{Catalog, Curator};
@@ -401,20 +403,83 @@ fn checkpoints_are_thinned_but_never_too_far_apart() {
     assert!(kept.len() <= 14, "{} of 100 kept", kept.len());
 }
 
+/// A half-written snapshot, as a kill while opening leaves it, is no reason to refuse.
 #[test]
-fn a_store_of_a_newer_version_and_a_damaged_one_are_told_apart() {
+fn a_snapshot_that_was_not_finished_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
-    drop(DiskStore::open(folder.path()).unwrap());
-    // A half-written snapshot, as a kill while opening leaves it, is no reason to refuse.
-    std::fs::write(folder.path().join("snap.00000000000FFFFF.generating"), b"torn").unwrap();
-    drop(DiskStore::open(folder.path()).unwrap());
+    let path = folder.path().join("store");
+    drop(DiskStore::open(&path).unwrap());
+    std::fs::write(path.join("snap.00000000000FFFFF.generating"), b"torn").unwrap();
+    DiskStore::open(&path).unwrap();
+}
 
-    let data = folder.path().join("db");
-    let len = std::fs::metadata(&data).unwrap().len();
-    std::fs::OpenOptions::new().write(true).open(&data).unwrap().set_len(len / 3).unwrap();
-    match DiskStore::open(folder.path()) {
-        Err(error) => assert!(error.is_damage(), "{error}"),
-        // An empty store was cut short: nothing was in it.
-        Ok(store) => assert!(store.logs().unwrap().is_empty()),
+/// SPEC 15.6: whatever happens to the file of the database, a node ends up with everything, or finds the damage: by an
+/// error, by a panic of the database that is caught, or by the heads beside it. It never ends and never lies.
+#[test]
+fn a_damaged_store_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, heads) = (folder.path().join("whole"), HeadsFile::new(folder.path().join("heads")));
+    let mut world = world();
+    let mut store = DiskStore::open(&whole).unwrap();
+    world.load(&mut store, None);
+    for _ in 0..20 {
+        let admitted = world.grow(500, true, None);
+        store.commit(&[Record::Leaves(admitted)]).unwrap();
+    }
+    heads.write(&world.ledger).unwrap();
+    assert_eq!(heads.compare(&world.ledger, &world.federation), []);
+    drop(store);
+    // The database writes its snapshot when it is opened.
+    drop(DiskStore::open(&whole).unwrap());
+
+    let (mut found, mut shrunk) = (0, 0);
+    let length = std::fs::metadata(whole.join("db")).unwrap().len();
+    let cuts = (0..8).map(|part| (Some(length * part / 8), 0));
+    let flips = (0..24).map(|part| (None, length * part / 24 + 4321));
+    for (number, (cut, flip)) in cuts.chain(flips).enumerate() {
+        for with_snapshot in [true, false] {
+            let copy = folder.path().join(format!("{number}-{with_snapshot}"));
+            copy_files(&whole, &copy, with_snapshot);
+            let data = std::fs::OpenOptions::new().read(true).write(true).open(copy.join("db")).unwrap();
+            match cut {
+                Some(length) => data.set_len(length).unwrap(),
+                None => {
+                    let mut byte = [0];
+                    if data.read_at(&mut byte, flip).unwrap() == 1 {
+                        data.write_at(&[byte[0] ^ 0x10], flip).unwrap();
+                    }
+                }
+            }
+            let loaded = unless_damaged(&copy, || {
+                let mut store = DiskStore::open(&copy)?;
+                let (mut curator, _) = Catalog::new([1, 2]);
+                Ok(load(&mut store, &world.federation, &mut curator, None, |_| ())?.ledger)
+            });
+            match loaded {
+                Ok(ledger) if ledger.log(world.log).unwrap().mark() == world.mark() => {}
+                Ok(ledger) => {
+                    let had = world.mark().size;
+                    let have = ledger.log(world.log).unwrap().size();
+                    assert_eq!(heads.compare(&ledger, &world.federation), [Shrunk { log: world.log, have, had }]);
+                    shrunk += 1;
+                }
+                Err::<_, StoreError>(error) => {
+                    assert!(error.is_damage(), "cut to {cut:?}, flipped at {flip}: {error:?}");
+                    found += 1;
+                }
+            }
+            std::fs::remove_dir_all(&copy).unwrap();
+        }
+    }
+    assert!(found > 5 && shrunk > 0, "{found} errors, {shrunk} shrunk");
+}
+
+fn copy_files(from: &Path, to: &Path, with_snapshot: bool) {
+    std::fs::DirBuilder::new().mode(0o700).create(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let is_snapshot = entry.file_name().to_string_lossy().starts_with("snap.");
+        if entry.file_type().unwrap().is_file() && (with_snapshot || !is_snapshot) {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
     }
 }

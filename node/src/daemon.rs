@@ -264,10 +264,11 @@ impl Loaded {
     /// Loads the store. One that is damaged is set aside, and everything is fetched from peers again: the signer file says
     /// what was signed, and nothing is signed before the own log is back.
     fn from_store(path: &Path, prepared: &mut Prepared) -> Result<Self, RunError> {
-        match Self::load(path, prepared) {
+        match unless_damaged(path, || Self::load(path, prepared)) {
             Err(RunError::Store(error)) if error.is_damage() => {
                 let aside = path.with_extension(format!("damaged-{}", clock::now().0));
-                tracing::error!(%error, aside = %aside.display(), "the store is set aside; peers are asked for everything");
+                let why = sentence(&error);
+                tracing::error!(why, aside = %aside.display(), "the store is set aside; peers are asked for everything");
                 fs::rename(path, &aside).map_err(|error| at(path, error))?;
                 Self::load(path, prepared)
             }

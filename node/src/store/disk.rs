@@ -477,3 +477,25 @@ fn parse_marks(row: &[u8]) -> Option<(Mark, Mark)> {
     };
     Some((parse(first)?, parse(second)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Software that is older than its store must not touch it: it would take what it does not know for damage, and set it
+    /// aside.
+    #[test]
+    fn a_store_of_newer_software_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = DiskStore::open(&path).unwrap();
+        let meta = store.db.open_tree("meta").unwrap();
+        meta.insert("format", &(FORMAT + 1).to_be_bytes()).unwrap();
+        drop((meta, store));
+        for _ in 0..2 {
+            let Err(error) = DiskStore::open(&path) else { panic!("it was opened") };
+            assert!(matches!(error, StoreError::Newer { found, known: FORMAT, .. } if found == FORMAT + 1), "{error}");
+            assert!(!error.is_damage() && error.to_string().contains("use a newer version"));
+        }
+    }
+}
