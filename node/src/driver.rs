@@ -73,7 +73,7 @@ impl Callers {
 
 /// What readers see of the engine.
 pub struct Shared {
-    /// Its status, 20 ms old at most while the driver is not in the middle of a commit.
+    /// Its status, 10 ms old at most while the driver is not in the middle of a commit.
     pub status: ArcSwap<Status>,
     /// The newest heads, for peers that ask.
     pub heads: Arc<ArcSwap<Heads>>,

@@ -19,7 +19,6 @@ use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::entries::{EntriesError, LateOpening};
 use hashmesh_protocol::ledger::{Admitted, Damage, Mark};
 use hashmesh_protocol::names::LogId;
-use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::Archive;
 
 pub use disk::{DiskArchive, DiskStore};
@@ -47,8 +46,6 @@ pub struct StoredLog {
     pub mark: Mark,
     /// How far at the one before: what holds if the last one did not reach the disk whole.
     pub before: Mark,
-    /// The largest checkpoint kept.
-    pub checkpoint: Option<Note>,
 }
 
 /// Where logs are kept.

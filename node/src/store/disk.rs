@@ -102,11 +102,6 @@ impl DiskStore {
         &self.archive
     }
 
-    /// Bytes on the disk.
-    pub fn size_on_disk(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
-    }
-
     fn error(&self, error: sled::Error) -> StoreError {
         into_error(&self.archive.path, error)
     }
@@ -254,8 +249,7 @@ impl Store for DiskStore {
             let row = self.marks.get(written.number.to_be_bytes()).map_err(|error| self.error(error))?;
             let Some(row) = row else { continue };
             let (mark, before) = parse_marks(&row).ok_or_else(|| self.archive.unreadable("a mark"))?;
-            let checkpoint = self.archive.checkpoint(log, 0, mark.size)?.map(|(_, note)| note);
-            stored.push(StoredLog { log, mark, before, checkpoint });
+            stored.push(StoredLog { log, mark, before });
         }
         stored.sort_by_key(|stored| stored.log);
         Ok(stored)
