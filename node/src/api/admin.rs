@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use hashmesh_protocol::content_hash::{ContentHash, Media};
 use hashmesh_protocol::engine::{Draft, Input, Outcome, Placed, Publication, Target};
+use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::Salt;
 use hashmesh_protocol::statement::{Labels, Position};
@@ -29,7 +30,7 @@ use crate::mailbox::Lane;
 use crate::sentence::sentence;
 
 /// Most statements in one request.
-const MAX_STATEMENTS: usize = 8192;
+const MAX_STATEMENTS: usize = MAX_LEAVES;
 
 /// How long a publication waits for its signature, if the caller does not say.
 const WAIT: u64 = 30;

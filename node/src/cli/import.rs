@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use hashmesh_protocol::content_hash::{HashKind, Media};
+use hashmesh_protocol::entries::MAX_LEAVES;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
@@ -23,7 +24,7 @@ use crate::folder::Folder;
 use crate::import::{Row, read};
 
 /// Hashes in one request: a batch of the largest size.
-const AT_ONCE: usize = 8192;
+const AT_ONCE: usize = MAX_LEAVES;
 
 /// Requests under way: one is being signed while the next is on its way and a third is read.
 const UNDER_WAY: usize = 3;

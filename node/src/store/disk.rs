@@ -13,6 +13,7 @@ use std::sync::Arc;
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::ledger::{Admitted, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
@@ -34,7 +35,7 @@ const PIECES_A_WRITE: usize = 20;
 
 /// No two kept checkpoints of a log are farther apart than this, unless the batches were: so whoever fetches ranges finds a
 /// checkpoint at their end.
-const CHECKPOINT_GAP: u64 = 8192;
+const CHECKPOINT_GAP: u64 = MAX_LEAVES as u64;
 
 /// The store, for writing. There is one a process.
 pub struct DiskStore {
