@@ -113,7 +113,7 @@ impl Parameters {
             ((1024..=60_000).contains(&self.gossip_bytes), "gossip_bytes must be 1024 to 60000"),
             (self.statements_per_day > 0, "statements_per_day must be above 0"),
             ((1..=1 << 32).contains(&self.live_statements), "live_statements must be 1 to 4294967296"),
-            ((100..=HOUR).contains(&self.heads_interval), "heads_interval must be 100 ms to 1 h"),
+            ((SECOND..=HOUR).contains(&self.heads_interval), "heads_interval must be 1 s to 1 h"),
             (self.isolation >= self.heads_interval, "isolation must be at least heads_interval"),
             (self.clock_tolerance >= SECOND, "clock_tolerance must be at least 1 s"),
             (self.recosign >= MINUTE, "recosign must be at least 1 min"),
