@@ -12,6 +12,7 @@ pub mod form;
 mod log;
 mod metrics;
 mod openapi;
+mod patience;
 mod query;
 pub mod socket;
 mod status;
