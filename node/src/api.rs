@@ -64,6 +64,13 @@ pub struct View {
     pub net: NetView,
 }
 
+impl View {
+    /// Whether what this node knows may be old (SPEC 14.7): too few members are heard, or nothing is taken up any more.
+    fn is_isolated(&self) -> bool {
+        self.shared.stopped.load().is_some() || self.shared.status.load().isolated
+    }
+}
+
 /// What the network tells about itself.
 pub struct NetView {
     /// Where this node can be reached.

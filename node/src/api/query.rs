@@ -173,7 +173,7 @@ impl<'a> Asker<'a> {
             charter: charter.id().to_string(),
             charter_version: charter.body().version,
             as_of: self.as_of.to_string(),
-            isolated: status.isolated,
+            isolated: self.view.is_isolated(),
             behind: status.logs.iter().map(|log| log.known - log.size).sum(),
         }
     }
