@@ -24,15 +24,21 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::{Order, Shared, chain, frame, peer_id};
+use super::pace::{Buckets, Pace};
+use super::{Shared, frame, peer_id};
 use crate::clock;
 use crate::mailbox::Lane;
+use crate::sentence::sentence;
 
 /// Streams that are being served at a time; each may be reading a megabyte from the disk.
 const SERVED: usize = 3;
 
 /// Streams that a peer may have open for its questions: one, and a new one while the old is dying.
 const STREAMS_A_PEER: usize = 2;
+
+/// Questions that are answered to a peer, counted in questions and KiB of them. An honest node waits for answers, and tells
+/// its heads once in a while; heads of 1,000 logs are 300 KiB. Reading a megabyte of heads takes 5 ms.
+const PACE: Pace = Pace { burst: 2000.0, rate: 500.0 };
 
 /// An answer, or the next part of one, must come within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -67,7 +73,7 @@ pub(super) async fn ask(
                 match ended {
                     Ok(()) => return,
                     Err(Broken::Io(error)) => tracing::debug!(%peer, %error, "the stream of questions broke"),
-                    Err(Broken::Nonsense(why)) => return shun(&shared, peer, why).await,
+                    Err(Broken::Nonsense(why)) => return shared.shun(peer, &why),
                 }
             }
             Err(error) => tracing::debug!(%peer, %error, "the stream of questions cannot be opened"),
@@ -93,11 +99,6 @@ impl From<io::Error> for Broken {
         // A frame over the cap is the one thing that is an I/O error here and no accident.
         if error.kind() == io::ErrorKind::InvalidData { Self::Nonsense(error.to_string()) } else { Self::Io(error) }
     }
-}
-
-async fn shun(shared: &Shared, peer: PeerId, why: String) {
-    // The swarm is gone if this fails; then so is the peer.
-    drop(shared.orders.send(Order::Shun { peer, why }).await);
 }
 
 async fn write_questions(
@@ -158,7 +159,7 @@ async fn deliver(
     let mut answer = match answer {
         Ok(answer) => Some(answer),
         Err(error) if error.is_from_the_future() => None,
-        Err(error) => return Err(Broken::Nonsense(chain(&error))),
+        Err(error) => return Err(Broken::Nonsense(sentence(&error))),
     };
     if let (Request::Openings { log, indices }, Some(Answer::Openings(found))) = (&request, &mut answer) {
         let found = std::mem::take(found);
@@ -196,6 +197,7 @@ fn check_openings(shared: &Shared, log: LogId, found: Vec<(u64, Vec<u8>)>) -> Op
 pub(super) async fn serve_all(shared: Arc<Shared>, mut incoming: IncomingStreams) {
     let serving = Arc::new(Semaphore::new(SERVED));
     let open: Arc<Mutex<std::collections::HashMap<PeerId, usize>>> = Arc::default();
+    let buckets = Arc::new(Mutex::new(Buckets::new(PACE)));
     let members = super::nodes_by_id(&shared.federation);
     while let Some((peer, stream)) = incoming.next().await {
         let Some((key, _)) = members.get(&peer) else { continue };
@@ -206,12 +208,14 @@ pub(super) async fn serve_all(shared: Arc<Shared>, mut incoming: IncomingStreams
             *count
         };
         let (shared, serving, open, key) = (shared.clone(), serving.clone(), open.clone(), *key);
+        let buckets = buckets.clone();
+        let may_ask = move |length: usize| buckets.lock().take(peer, 1.0 + length as f64 / 1024.0, Instant::now());
         // Nothing is awaited here: a stream that finds nobody at the door is dropped.
         tokio::spawn(async move {
             if count <= STREAMS_A_PEER
-                && let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, key, stream).await
+                && let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, key, stream, may_ask).await
             {
-                shun(&shared, peer, why).await;
+                shared.shun(peer, &why);
             }
             *open.lock().entry(peer).or_default() -= 1;
         });
@@ -223,18 +227,22 @@ async fn serve_one(
     serving: &Arc<Semaphore>,
     key: PublicKey,
     stream: libp2p::Stream,
+    may_ask: impl Fn(usize) -> bool,
 ) -> Result<(), Broken> {
+    let origins = shared.federation.origins();
     let (mut reader, mut writer) = stream.split();
     while let Some(bytes) = frame::read(&mut reader).await? {
-        let request = match Request::decode(&bytes, shared.federation.origins()) {
-            Ok(request) => request,
-            Err(error) if error.is_from_the_future() => {
-                frame::write(&mut writer, &Answer::NotHeld.encode(shared.federation.origins())).await?;
-                continue;
+        let answer = if may_ask(bytes.len()) {
+            let reading = Arc::clone(shared);
+            let request = spawn_blocking(move || Request::decode(&bytes, reading.federation.origins())).await;
+            match request.map_err(|_| Broken::Nonsense("a question that could not be read".to_owned()))? {
+                Ok(request) => answer(shared, serving, key, request).await?,
+                Err(error) if error.is_from_the_future() => Answer::NotHeld.encode(origins),
+                Err(error) => return Err(Broken::Nonsense(sentence(&error))),
             }
-            Err(error) => return Err(Broken::Nonsense(chain(&error))),
+        } else {
+            Answer::Busy.encode(origins)
         };
-        let answer = answer(shared, serving, key, request).await?;
         timeout(PATIENCE, frame::write(&mut writer, &answer)).await.map_err(io::Error::from)??;
     }
     Ok(())
@@ -249,7 +257,8 @@ async fn answer(
     let origins = shared.federation.origins();
     if let Request::Heads(heads) = request {
         let ours = Heads { time: clock::now(), heads: shared.heads.load().heads.clone() };
-        send(shared, Lane::Urgent, Input::Told { from: key, heads }).await?;
+        let told = shared.mailbox.replace(key, Input::Told { from: key, heads });
+        told.map_err(|_| Broken::Io(io::ErrorKind::BrokenPipe.into()))?;
         return Ok(Answer::Heads(ours).encode(origins));
     }
     let Ok(_permit) = serving.acquire().await else { return Ok(Answer::Busy.encode(origins)) };
@@ -265,7 +274,7 @@ async fn answer(
     match served.await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
-            tracing::error!(error = chain(&error), "what a peer asked for cannot be read from the store");
+            tracing::error!(error = sentence(&error), "what a peer asked for cannot be read from the store");
             Ok(Answer::NotHeld.encode(origins))
         }
         Err(_) => Ok(Answer::NotHeld.encode(origins)),
