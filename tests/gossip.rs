@@ -1,11 +1,21 @@
 //! SPEC 14: what is said reaches everybody, whatever the network does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use hashmesh_protocol::catalog::Catalog;
 use hashmesh_protocol::charter::Parameters;
-use hashmesh_protocol::engine::Draft;
+use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
+use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::engine::{Draft, Effect, Engine, Input, Start};
+use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::ledger::{Ledger, Mark};
+use hashmesh_protocol::names::{LogId, MemberId};
+use hashmesh_protocol::note::Note;
 use hashmesh_protocol::statement::Labels;
-use hashmesh_protocol::wire::Gossip;
+use hashmesh_protocol::time::Timestamp;
+use hashmesh_protocol::wire::{Gossip, Heads};
+use hashmesh_testnet::founding::found_by;
 use hashmesh_testnet::sim::{Sim, Weather, pdq};
 
 /// SPEC 14.3, 14.5: gossip may lose anything; catch-up repairs it.
@@ -174,4 +184,44 @@ fn garbage_is_refused_and_its_sender_shunned() {
     net.settle();
     assert_eq!(net.matches("bob", pdq(2)), ["alice"]);
     net.audit_agreement();
+}
+
+/// One frame of heads may not take the thread that decides for long: one head a log is read, and none after one that an
+/// honest node would not have passed on.
+#[test]
+fn heads_beyond_one_a_log_are_not_read() {
+    let founding = found_by(&["alice", "bob", "mallory"], Parameters::standard());
+    let federation = Arc::new(Federation::new(&founding.genesis));
+    let logs: Vec<LogId> = federation.logs().keys().copied().collect();
+    let head = |log: LogId, size: u64, by: &str| {
+        let key = &federation.logs()[&log];
+        let checkpoint = Checkpoint { origin: key.name().to_owned(), size, root: Digest([9; 32]) };
+        let signer = &founding.keys[&by.parse::<MemberId>().unwrap()].log;
+        (log, SignedCheckpoint::sign(checkpoint, key, signer).note().clone())
+    };
+    let forged = |size| head(logs[0], size, "mallory");
+    let good = |size| head(logs[2], size, "mallory");
+    let stranger = LogId { epoch: 7, ..logs[1] };
+    let shuns = |heads: Vec<(LogId, Note)>| {
+        let (_, catalog) = Catalog::new([1, 2]);
+        let start = Start {
+            federation: federation.clone(),
+            member: Some(logs[1].member),
+            ledger: Ledger::new(&federation),
+            catalog,
+            signed: Mark::default(),
+        };
+        let mut engine = Engine::new(start);
+        let mallory = *federation.nodes().iter().find(|(_, member)| member.as_str() == "mallory").unwrap().0;
+        engine.step(Input::PeerUp(mallory), Timestamp(1000));
+        let told = Input::Told { from: mallory, heads: Heads { time: Timestamp(1000), heads, heard: Vec::new() } };
+        let effects = engine.step(told, Timestamp(1000));
+        let known = engine.status().logs.iter().map(|log| log.known).max().unwrap();
+        (effects.iter().filter(|effect| matches!(effect, Effect::Shun { .. })).count(), known)
+    };
+    assert_eq!(shuns(vec![good(5)]), (0, 5));
+    assert_eq!(shuns(vec![forged(1), forged(2), good(5)]), (1, 0), "the first is enough");
+    let many = (1..2000).map(good).chain([forged(1)]);
+    assert_eq!(shuns(many.collect()), (0, 3), "of three logs there are three heads");
+    assert_eq!(shuns(vec![(stranger, good(9).1), good(4)]), (0, 4), "a log that is not known here is nobody's fault");
 }

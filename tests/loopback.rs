@@ -2,6 +2,7 @@
 //! hopes.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,10 +22,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The command that was built together with these tests.
 fn program() -> Program {
+    Program::at(command())
+}
+
+fn command() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("hashmesh");
     assert!(path.exists(), "{} is missing: run the tests of the whole workspace", path.display());
-    Program::at(path)
+    path
 }
 
 const MEMBERS: [(&str, &str, &str); 3] = [("acme", "Acme", "FR"), ("bolt", "Bolt", "DE"), ("crab", "Crab", "US")];
@@ -172,7 +177,9 @@ async fn a_lost_store_is_rebuilt_from_peers() {
     let mut cluster = running(folder.path()).await;
     let hashes: Vec<ContentHash> = (0..500).map(pdq).collect();
     publish(cluster.member(0), hashes.iter().map(|hash| add(*hash)).collect()).await.unwrap();
-    cluster.agree(PATIENCE).await.unwrap();
+    for member in cluster.members() {
+        eventually("news", async || !decisions(member, &hashes).await.contains(&Decision::None)).await;
+    }
     for damage in ["deleted", "cut short"] {
         cluster.kill(0).unwrap();
         let store = cluster.member(0).folder.store();
@@ -187,11 +194,53 @@ async fn a_lost_store_is_rebuilt_from_peers() {
         cluster.agree(PATIENCE).await.unwrap();
         let found = decisions(cluster.member(0), &hashes).await;
         assert!(!found.contains(&Decision::None), "{damage}");
+        assert_eq!(mode(store), 0o700, "{damage}: openings are nobody else's business");
         let again = publish(cluster.member(0), vec![add(hashes[0])]).await.unwrap();
         assert_eq!(again.known, 1, "{damage}: the own log is back");
-        publish(cluster.member(0), vec![add(pdq(10_000 + damage.len() as u64))]).await.unwrap();
-        cluster.agree(PATIENCE).await.unwrap();
+        let last = pdq(10_000 + damage.len() as u64);
+        publish(cluster.member(0), vec![add(last)]).await.unwrap();
+        // Before the store is lost again: what only it held would be gone with it.
+        for member in cluster.members() {
+            eventually("news", async || decisions(member, &[last]).await != [Decision::None]).await;
+        }
     }
+}
+
+/// SPEC 14.7, 15.4: when nothing can be made durable any more, as on a full disk (here: a limit on the size of files), queries
+/// are answered on, and every answer says that it may be old.
+#[tokio::test]
+async fn a_node_that_cannot_write_answers_on_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    // Whoever writes beyond the limit is ended by a signal, unless that is ignored; a full disk sends none.
+    let script = folder.path().join("hashmesh");
+    fs::write(&script, format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", command().display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut cluster = Cluster::found(&folder.path().join("cluster"), &Program::at(script), &MEMBERS).unwrap();
+    cluster.start_all().unwrap();
+    cluster.connected(PATIENCE).await.unwrap();
+    let acme = cluster.member(0);
+    publish(acme, vec![add(pdq(1))]).await.unwrap();
+    eventually("a calm node", async || !acme.status().await.unwrap().isolated).await;
+
+    let length = fs::metadata(acme.folder.store().join("db")).unwrap().len();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(acme.pid().unwrap()).unwrap()).unwrap();
+    let limit = rustix::process::Rlimit { current: Some(length + 4096), maximum: None };
+    rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit).unwrap();
+    let mut number = 10;
+    eventually("a driver that has stopped", async || {
+        number += 2000;
+        // Refused, cut off or signed: that depends on when the disk is full.
+        drop(publish(acme, (number..number + 2000).map(|number| add(pdq(number))).collect()).await);
+        acme.status().await.unwrap().stopped.is_some()
+    })
+    .await;
+    let mut client = Client::query(&acme.folder).await.unwrap();
+    let answer: MatchAnswer = client.get(&format!("/v1/match/{}", pdq(1))).await.unwrap();
+    assert_eq!(answer.decisions, [Decision::Review]);
+    assert!(answer.basis.isolated);
+    assert!(acme.status().await.unwrap().isolated);
+    assert!(matches!(client.get::<Value>("/v1/ready").await, Err(ClientError::Later(_))));
+    assert!(matches!(publish(acme, vec![add(pdq(2))]).await, Err(ClientError::Later(_))));
 }
 
 /// SPEC 14.1: keys that are on no card get nowhere, and members do not suffer.
@@ -251,7 +300,8 @@ async fn a_node_refuses_to_run_where_it_must_not() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
 
     let governance = folder.path().join("acme-governance/governance.key");
-    for hidden in ["governance.key", "keys/notes.txt"] {
+    fs::create_dir_all(data.join("old/deep")).unwrap();
+    for hidden in ["governance.key", "keys/notes.txt", "old/deep/copy.pem"] {
         fs::copy(&governance, data.join(hidden)).unwrap();
         assert!(fails(acme, None).contains("is a governance key"), "{hidden}");
         fs::remove_file(data.join(hidden)).unwrap();
@@ -428,6 +478,31 @@ async fn lists_are_imported_with_every_bad_line_named() {
     let unknown = cluster.member(0).attempt(&["import", list.to_str().unwrap(), "--label", "nope"]).unwrap();
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("the charter has no label"));
+}
+
+/// An import that ended early said nothing of what it had done.
+#[tokio::test]
+async fn an_import_that_ends_early_says_how_far_it_got() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = running(folder.path()).await;
+    let mut import = cluster.member(0).command(&["import", "-", "--label", "demo"]);
+    let mut import = import.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut list = import.stdin.take().unwrap();
+    let lines = |numbers: std::ops::Range<u64>| numbers.map(|number| format!("{}\n", pdq(number))).collect::<String>();
+    list.write_all(lines(0..20_000).as_bytes()).unwrap();
+    let acme = cluster.member(0);
+    eventually("two pieces", async || own(&acme.status().await.unwrap()).size == 2 * 8192).await;
+    // A node that is told to stop still answers what it was asked.
+    cluster.stop(0).unwrap();
+    // Whether the rest is still read depends on how soon the command sees that the node is gone.
+    drop(list.write_all(lines(20_000..60_000).as_bytes()));
+    drop(list);
+    let output = import.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(output.stdout.is_empty());
+    assert!(error.contains(" 16384 added, 0 known before, 0 refused; importing the same list again"), "{error}");
+    assert!(error.contains("no node answers"), "{error}");
 }
 
 /// CBOR in, CBOR out; health, readiness, metrics, and a description of it all.

@@ -1,20 +1,23 @@
 //! SPEC 15: the contract of a store, on the real one and on the simulator's.
 
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::path::Path;
 use std::sync::Arc;
 
-use hashmesh::store::{DiskStore, Record, Store, load};
+use hashmesh::store::{DiskStore, HeadsFile, Record, Shrunk, Store, StoreError, load, unless_damaged};
 use hashmesh_protocol::batch::Batch;
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::catalog::{Catalog, Curator};
 use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
+use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::{Entries, LateOpening};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Admission, Admitted, Ledger, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::{Opening, Salt, commitment};
 use hashmesh_protocol::serve::{self, Archive};
-use hashmesh_protocol::statement::{Add, Labels, Leaf, Statement};
+use hashmesh_protocol::statement::{Add, Labels, Leaf, MAX_LEAF, Statement};
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::tree::leaf_hash;
 use hashmesh_protocol::tree::prover::{self, Subtrees};
@@ -37,6 +40,20 @@ fn world() -> World {
     World { ledger: Ledger::new(&federation), federation, founding, log, openings: Vec::new() }
 }
 
+fn leaf(number: u64, commitment: Digest) -> Leaf {
+    let add = Add {
+        kind: 1,
+        commitment,
+        labels: Labels::new(&[1]).unwrap(),
+        media: 2,
+        quality: None,
+        expiry: None,
+        incident: None,
+        replaces: None,
+    };
+    Leaf { time: Timestamp(1000 + number / 100), statement: Statement::Add(add) }
+}
+
 impl World {
     /// The next leaves of the log, as admitted, signed where they end if wanted. Openings at multiples of `missing` are left out.
     fn grow(&mut self, count: u64, signed: bool, missing: Option<u64>) -> Arc<Admitted> {
@@ -44,22 +61,40 @@ impl World {
         let (mut leaves, mut openings) = (Vec::new(), Vec::new());
         for number in first..first + count {
             let opening = Opening::of(&pdq(number), Salt([1; 16]), None).encode();
-            let add = Add {
-                kind: 1,
-                commitment: commitment(&opening),
-                labels: Labels::new(&[1]).unwrap(),
-                media: 2,
-                quality: None,
-                expiry: None,
-                incident: None,
-                replaces: None,
-            };
-            let leaf = Leaf { time: Timestamp(1000 + number / 100), statement: Statement::Add(add) };
-            bundle::push(&mut leaves, &leaf.encode());
+            bundle::push(&mut leaves, &leaf(number, commitment(&opening)).encode());
             let left_out = missing.is_some_and(|every| number % every == 0);
             bundle::push(&mut openings, if left_out { &[] } else { &opening });
             self.openings.push(opening);
         }
+        self.admit(leaves, openings, signed)
+    }
+
+    /// The next leaves of the log, every other one as long as a leaf can be, with notes as long as notes can be.
+    fn grow_long(&mut self, count: u64) -> Arc<Admitted> {
+        let first = self.ledger.log(self.log).unwrap().size();
+        let (mut leaves, mut openings) = (Vec::new(), Vec::new());
+        for number in first..first + count {
+            let opening = if number % 2 == 0 {
+                let opening = Opening::of(&pdq(number), Salt([1; 16]), Some("n".repeat(512))).encode();
+                bundle::push(&mut leaves, &leaf(number, commitment(&opening)).encode());
+                opening
+            } else {
+                // A leaf of a kind to come (SPEC 4.6).
+                let mut long = vec![0x84, 1, 0x19];
+                long.extend(u16::try_from(1000 + number / 100).unwrap().to_be_bytes());
+                long.extend([0x18, 99, 0x59, 0x03, 0xf6]);
+                long.resize(MAX_LEAF, 7);
+                bundle::push(&mut leaves, &long);
+                Vec::new()
+            };
+            bundle::push(&mut openings, &opening);
+            self.openings.push(opening);
+        }
+        self.admit(leaves, openings, true)
+    }
+
+    fn admit(&mut self, leaves: Vec<u8>, openings: Vec<u8>, signed: bool) -> Arc<Admitted> {
+        let first = self.ledger.log(self.log).unwrap().size();
         let entries = Entries::read(self.log, first, leaves, openings).unwrap();
         if !signed {
             return Arc::new(self.ledger.append(entries).unwrap());
@@ -107,7 +142,7 @@ impl Shelf for OnDisk {
     type Store = DiskStore;
 
     fn open(&mut self) -> DiskStore {
-        DiskStore::open(self.0.path()).unwrap()
+        DiskStore::open(&self.0.path().join("store")).unwrap()
     }
 
     fn close(&mut self, store: DiskStore) {
@@ -157,6 +192,60 @@ fn commits_are_loaded_again(shelf: &mut impl Shelf) {
 fn whatever_was_committed_is_loaded_again() {
     commits_are_loaded_again(&mut OnDisk(tempfile::tempdir().unwrap()));
     commits_are_loaded_again(&mut InMemory::default());
+}
+
+/// SPEC 15.3. The database puts what grows too large into files of their own, in `blobs`, which nobody syncs. An import with
+/// notes of 200 bytes got there, and the loss of power would have taken what had been acknowledged.
+#[test]
+fn nothing_is_so_long_that_it_is_stored_where_it_is_not_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let blobs = || std::fs::read_dir(path.join("blobs")).map_or(0, Iterator::count);
+    let mut world = world();
+    for counts in [vec![1, 1, 61, 2, 300, 40], vec![24, 1200, 1, 7]] {
+        let mut store = DiskStore::open(&path).unwrap();
+        let (before, ..) = world.load(&mut store, None);
+        assert_eq!(before.log(world.log).unwrap().mark(), world.mark());
+        for count in counts {
+            let admitted = world.grow_long(count);
+            store.commit(&[Record::Leaves(admitted)]).unwrap();
+            assert_eq!(blobs(), 0, "after {count} at {}", world.mark().size);
+        }
+    }
+    let mut store = DiskStore::open(&path).unwrap();
+    let (ledger, catalog, _) = world.load(&mut store, None);
+    assert_eq!(ledger.log(world.log).unwrap().mark(), world.mark());
+    let size = world.mark().size;
+    assert!((0..size).step_by(2).all(|number| catalog.find(&pdq(number)).is_some()));
+    let stored = store.bundles(world.log, 0, size, usize::MAX).unwrap();
+    assert!(bundle::entries(&stored.openings).map(Result::unwrap).eq(world.openings.iter()));
+}
+
+/// Late openings make rows longer from within: their pieces are never mixed up with those of before.
+#[test]
+fn openings_that_come_late_find_their_places_in_rows_of_any_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world();
+    let mut store = DiskStore::open(&folder.path().join("store")).unwrap();
+    world.load(&mut store, None);
+    let (mut leaves, mut openings) = (Vec::new(), Vec::new());
+    for number in 0..100 {
+        let opening = Opening::of(&pdq(number), Salt([1; 16]), Some("n".repeat(512))).encode();
+        bundle::push(&mut leaves, &leaf(number, commitment(&opening)).encode());
+        bundle::push(&mut openings, &[]);
+        world.openings.push(opening);
+    }
+    let admitted = world.admit(leaves, openings, true);
+    store.commit(&[Record::Leaves(admitted.clone())]).unwrap();
+    for number in (0..100).rev() {
+        let leaf = bundle::entries(admitted.entries.leaves()).nth(number).unwrap().unwrap();
+        let late = LateOpening::check(world.log, number as u64, leaf, world.openings[number].clone()).unwrap();
+        store.commit(&[Record::Opening(Arc::new(late))]).unwrap();
+        let stored = store.bundles(world.log, 0, 100, usize::MAX).unwrap();
+        let known: Vec<&[u8]> = bundle::entries(&stored.openings).map(Result::unwrap).collect();
+        assert!(known[..number].iter().all(|opening| opening.is_empty()));
+        assert!(known[number..].iter().eq(&world.openings[number..]));
+    }
 }
 
 fn several_records_in_one_commit(shelf: &mut impl Shelf) {
@@ -223,12 +312,12 @@ fn leaves_that_were_never_signed_are_dropped_at_start() {
 }
 
 /// All leaf hashes of a log, from its stored leaves.
-struct Naive(Vec<hashmesh_protocol::digest::Digest>);
+struct Naive(Vec<Digest>);
 
 impl Subtrees for Naive {
     type Error = std::convert::Infallible;
 
-    fn subtree(&self, level: u32, index: u64) -> Result<hashmesh_protocol::digest::Digest, Self::Error> {
+    fn subtree(&self, level: u32, index: u64) -> Result<Digest, Self::Error> {
         let mut hashes = self.0[(index << level) as usize..((index + 1) << level) as usize].to_vec();
         while hashes.len() > 1 {
             hashes = hashes.chunks(2).map(|pair| hashmesh_protocol::tree::node_hash(&pair[0], &pair[1])).collect();
@@ -334,20 +423,83 @@ fn checkpoints_are_thinned_but_never_too_far_apart() {
     assert!(kept.len() <= 14, "{} of 100 kept", kept.len());
 }
 
+/// A half-written snapshot, as a kill while opening leaves it, is no reason to refuse.
 #[test]
-fn a_store_of_a_newer_version_and_a_damaged_one_are_told_apart() {
+fn a_snapshot_that_was_not_finished_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
-    drop(DiskStore::open(folder.path()).unwrap());
-    // A half-written snapshot, as a kill while opening leaves it, is no reason to refuse.
-    std::fs::write(folder.path().join("snap.00000000000FFFFF.generating"), b"torn").unwrap();
-    drop(DiskStore::open(folder.path()).unwrap());
+    let path = folder.path().join("store");
+    drop(DiskStore::open(&path).unwrap());
+    std::fs::write(path.join("snap.00000000000FFFFF.generating"), b"torn").unwrap();
+    DiskStore::open(&path).unwrap();
+}
 
-    let data = folder.path().join("db");
-    let len = std::fs::metadata(&data).unwrap().len();
-    std::fs::OpenOptions::new().write(true).open(&data).unwrap().set_len(len / 3).unwrap();
-    match DiskStore::open(folder.path()) {
-        Err(error) => assert!(error.is_damage(), "{error}"),
-        // An empty store was cut short: nothing was in it.
-        Ok(store) => assert!(store.logs().unwrap().is_empty()),
+/// SPEC 15.6: whatever happens to the file of the database, a node ends up with everything, or finds the damage: by an
+/// error, by a panic of the database that is caught, or by the heads beside it. It never ends and never lies.
+#[test]
+fn a_damaged_store_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, heads) = (folder.path().join("whole"), HeadsFile::new(folder.path().join("heads")));
+    let mut world = world();
+    let mut store = DiskStore::open(&whole).unwrap();
+    world.load(&mut store, None);
+    for _ in 0..20 {
+        let admitted = world.grow(500, true, None);
+        store.commit(&[Record::Leaves(admitted)]).unwrap();
+    }
+    heads.write(&world.ledger).unwrap();
+    assert_eq!(heads.compare(&world.ledger, &world.federation), []);
+    drop(store);
+    // The database writes its snapshot when it is opened.
+    drop(DiskStore::open(&whole).unwrap());
+
+    let (mut found, mut shrunk) = (0, 0);
+    let length = std::fs::metadata(whole.join("db")).unwrap().len();
+    let cuts = (0..8).map(|part| (Some(length * part / 8), 0));
+    let flips = (0..24).map(|part| (None, length * part / 24 + 4321));
+    for (number, (cut, flip)) in cuts.chain(flips).enumerate() {
+        for with_snapshot in [true, false] {
+            let copy = folder.path().join(format!("{number}-{with_snapshot}"));
+            copy_files(&whole, &copy, with_snapshot);
+            let data = std::fs::OpenOptions::new().read(true).write(true).open(copy.join("db")).unwrap();
+            match cut {
+                Some(length) => data.set_len(length).unwrap(),
+                None => {
+                    let mut byte = [0];
+                    if data.read_at(&mut byte, flip).unwrap() == 1 {
+                        data.write_at(&[byte[0] ^ 0x10], flip).unwrap();
+                    }
+                }
+            }
+            let loaded = unless_damaged(&copy, || {
+                let mut store = DiskStore::open(&copy)?;
+                let (mut curator, _) = Catalog::new([1, 2]);
+                Ok(load(&mut store, &world.federation, &mut curator, None, |_| ())?.ledger)
+            });
+            match loaded {
+                Ok(ledger) if ledger.log(world.log).unwrap().mark() == world.mark() => {}
+                Ok(ledger) => {
+                    let had = world.mark().size;
+                    let have = ledger.log(world.log).unwrap().size();
+                    assert_eq!(heads.compare(&ledger, &world.federation), [Shrunk { log: world.log, have, had }]);
+                    shrunk += 1;
+                }
+                Err::<_, StoreError>(error) => {
+                    assert!(error.is_damage(), "cut to {cut:?}, flipped at {flip}: {error:?}");
+                    found += 1;
+                }
+            }
+            std::fs::remove_dir_all(&copy).unwrap();
+        }
+    }
+    assert!(found > 5 && shrunk > 0, "{found} errors, {shrunk} shrunk");
+}
+
+fn copy_files(from: &Path, to: &Path, with_snapshot: bool) {
+    std::fs::DirBuilder::new().mode(0o700).create(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let is_snapshot = entry.file_name().to_string_lossy().starts_with("snap.");
+        if entry.file_type().unwrap().is_file() && (with_snapshot || !is_snapshot) {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod form;
 mod log;
 mod metrics;
 mod openapi;
+mod patience;
 mod policy;
 mod query;
 mod remembered;
@@ -75,6 +76,13 @@ pub struct View {
     pub started: Instant,
     /// What the network tells about itself.
     pub net: NetView,
+}
+
+impl View {
+    /// Whether what this node knows may be old (SPEC 14.7): too few members are heard, or nothing is taken up any more.
+    fn is_isolated(&self) -> bool {
+        self.shared.stopped.load().is_some() || self.shared.status.load().isolated
+    }
 }
 
 /// What the network tells about itself.

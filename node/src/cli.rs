@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::client::ClientError;
 use crate::folder::Folder;
+use crate::sentence::sentence;
 
 /// A node of a federation that shares hashes of known abusive content, with no operator.
 #[derive(Debug, Parser)]
@@ -129,23 +130,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Done::Part) => ExitCode::from(4),
         Ok(Done::Code(code)) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("hashmesh: {}", sentence(&error));
+            eprintln!("hashmesh: {}", sentence(error.as_ref()));
             let unreachable = matches!(error.downcast_ref(), Some(ClientError::Unreachable { .. }));
             ExitCode::from(if unreachable { 3 } else { 1 })
         }
     }
-}
-
-/// An error with its causes in one sentence, without those that only repeat the one above.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
-        }
-    }
-    text
 }
 
 fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {

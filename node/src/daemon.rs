@@ -36,8 +36,9 @@ use crate::mailbox::Mailbox;
 use crate::net::{Net, NetError, Setup};
 use crate::pages::want_huge;
 use crate::quarantine::{Pace, Quarantine};
+use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
-use crate::store::{DiskStore, HeadsFile, StoreError, load};
+use crate::store::{DiskStore, HeadsFile, StoreError, load, unless_damaged};
 use crate::{clock, keys::random};
 
 /// How long connections may take to finish once the node is told to stop.
@@ -287,12 +288,7 @@ async fn until_told(mut driver: tokio::task::JoinHandle<Result<(), DriverError>>
         ended = &mut driver => ended.expect("the driver does not panic"),
     };
     let Err(error) = failed else { return Ended::Told(tokio::spawn(async { Ok(()) })) };
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
+    let why = sentence(&error);
     tracing::error!(why, "nothing is published or received any more; queries are still answered");
     shared.stopped.store(Some(Arc::new(why)));
     tokio::select! {
@@ -350,10 +346,11 @@ impl Loaded {
     /// Loads the store. One that is damaged is set aside, and everything is fetched from peers again: the signer file says
     /// what was signed, and nothing is signed before the own log is back.
     fn from_store(path: &Path, prepared: &mut Prepared, progress: &Progress) -> Result<Self, RunError> {
-        match Self::load(path, prepared, progress) {
+        match unless_damaged(path, || Self::load(path, prepared, progress)) {
             Err(RunError::Store(error)) if error.is_damage() => {
                 let aside = path.with_extension(format!("damaged-{}", clock::now().0));
-                tracing::error!(%error, aside = %aside.display(), "the store is set aside; peers are asked for everything");
+                let why = sentence(&error);
+                tracing::error!(why, aside = %aside.display(), "the store is set aside; peers are asked for everything");
                 fs::rename(path, &aside).map_err(|error| at(path, error))?;
                 Self::load(path, prepared, progress)
             }

@@ -1,10 +1,11 @@
 //! The decision log: every act through the admin socket, in a local file in which nothing can be changed unseen.
 //!
 //! One JSON object a line. Each carries the SHA-256 of the line before it, so that changing, dropping or reordering lines
-//! breaks the chain from there on. Content hashes are not written into it; positions in the own log are.
+//! breaks the chain from there on. Neither content hashes nor what was said about them are written into it: of statements,
+//! how many were to be published. What was, the own log tells.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,10 @@ pub struct Decisions {
 struct Tail {
     file: File,
     last: Digest,
+    /// Bytes of whole lines.
+    length: u64,
+    /// Whether part of a line may stand behind them, because writing it failed.
+    torn: bool,
 }
 
 /// One line.
@@ -75,10 +80,11 @@ impl Decisions {
         let whole = whole_lines(&file).map_err(|error| at(path, error))?;
         file.set_len(whole).map_err(|error| at(path, error))?;
         let last = verify(path, &file)?;
-        Ok(Self { path: path.to_owned(), tail: Mutex::new(Tail { file, last }) })
+        Ok(Self { path: path.to_owned(), tail: Mutex::new(Tail { file, last, length: whole, torn: false }) })
     }
 
-    /// Writes an act down, durably, before it is done.
+    /// Writes an act down, durably, before it is done. If that fails (a full disk), the log is as it was, and the act must
+    /// not be done.
     pub fn write(&self, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), DecisionsError> {
         let mut tail = self.tail.lock();
         let line = Line {
@@ -89,16 +95,43 @@ impl Decisions {
             detail,
             before: tail.last,
         };
-        let text = serde_json::to_string(&line).map_err(|error| at(&self.path, error.into()))?;
-        let written = writeln!(tail.file, "{text}").and_then(|()| tail.file.sync_data());
-        written.map_err(|error| at(&self.path, error))?;
-        tail.last = Digest::of(&[text.as_bytes()]);
+        let mut text = serde_json::to_string(&line).map_err(|error| at(&self.path, error.into()))?;
+        let last = Digest::of(&[text.as_bytes()]);
+        text.push('\n');
+        tail.append(text.as_bytes()).map_err(|error| at(&self.path, error))?;
+        tail.last = last;
+        Ok(())
+    }
+}
+
+impl Tail {
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        self.mend()?;
+        self.torn = true;
+        let written = self.file.write_all(line).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // If this fails too, nothing is written before it succeeds.
+            let _later = self.mend();
+            return Err(error);
+        }
+        self.torn = false;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// Removes what was written of a line: the next one must not be appended to it.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.file.sync_data()?;
+            self.torn = false;
+        }
         Ok(())
     }
 }
 
 /// How many bytes there are up to the last newline.
-fn whole_lines(file: &File) -> std::io::Result<u64> {
+fn whole_lines(file: &File) -> io::Result<u64> {
     let mut end = file.metadata()?.len();
     let mut byte = [0];
     while end > 0 {
@@ -157,5 +190,44 @@ mod tests {
         write(format!("{whole}{{\"time\":\"20"));
         assert!(Decisions::open(&path).is_ok(), "the power failed in the middle of a line");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
+    }
+
+    const LIMITED: &str = "HASHMESH_TEST_DECISIONS";
+
+    /// A full disk left half a line in the file; the next act was appended to it, and the node did not start again. Here
+    /// the limit on the size of files plays the disk; a process that does not ignore the signal for it would be ended, so
+    /// the test runs itself again in one that does.
+    #[test]
+    fn an_act_that_could_not_be_written_leaves_the_log_whole() {
+        if std::env::var_os(LIMITED).is_none() {
+            let run = "trap '' XFSZ; exec \"$0\" --exact decisions::tests::an_act_that_could_not_be_written_leaves_the_log_whole";
+            let mut again = std::process::Command::new("sh");
+            again.arg("-c").arg(run).arg(std::env::current_exe().unwrap()).env(LIMITED, "");
+            let output = again.output().unwrap();
+            let out = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && out.contains("1 passed"), "{out}");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.log");
+        let actor = Actor { uid: 1, pid: 2 };
+        let log = Decisions::open(&path).unwrap();
+        log.write(actor, "test", json!({})).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let limit = |current| {
+            let limit =
+                rustix::process::Rlimit { current, ..rustix::process::getrlimit(rustix::process::Resource::Fsize) };
+            rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+        };
+        for room in [0, 1, 50] {
+            limit(Some(whole.len() as u64 + room));
+            assert!(log.write(actor, "test", json!({ "room": room })).is_err());
+            limit(None);
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "{room}");
+        }
+        log.write(actor, "test", json!({ "room": "enough" })).unwrap();
+        drop(log);
+        Decisions::open(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
     }
 }

@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_its_caller_has_given_up_is_not_published() {
-        let (mailbox, callers) = (Mailbox::default(), Callers::default());
+        let (mailbox, callers) = (Mailbox::<Input>::default(), Callers::default());
         let publish = || {
             let (id, told) = callers.enter();
             mailbox.try_send(Lane::Bulk, Input::Publish(Publication { id, drafts: Vec::new() })).unwrap();

@@ -255,6 +255,7 @@ mod tests {
         assert!(matches!(write_new(&path, 0o600, b"two"), Err(FolderError::Exists { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"one");
     }
+
     #[test]
     fn folders_of_secrets_are_closed_to_others() {
         let folder = tempfile::tempdir().unwrap();

@@ -127,6 +127,23 @@ mod tests {
         assert_eq!(read_all(MD5, None), [(1, Err("a bare value; say which kind it is with --kind".into()))]);
     }
 
+    /// With `--kind pdq`, a PDQ hash with something behind it was taken for the output of sha256sum.
+    #[test]
+    fn a_kind_that_was_given_is_not_overruled_by_the_length_of_a_value() {
+        let value = "ab".repeat(32);
+        let lines = format!("{value}  a picture.jpg\n{value} *x\n");
+        assert_eq!(hashes(&lines, Some(HashKind::Pdq)), [format!("pdq:{value}"), format!("pdq:{value}")]);
+        assert_eq!(hashes(&lines, None)[0], format!("sha256:{value}"));
+        let wrong = read_all(&format!("{MD5}  x\n"), Some(HashKind::Pdq));
+        assert_eq!(wrong, [(1, Err("a pdq hash has 64 hex digits, this one has 32".into()))]);
+        // A value and its quality, as other tools write them.
+        for unclear in [format!("{value} 97\n"), format!("{value}\t97\n")] {
+            for kind in [None, Some(HashKind::Pdq)] {
+                assert!(read_all(&unclear, kind)[0].1.as_ref().unwrap_err().starts_with("neither"), "{unclear}");
+            }
+        }
+    }
+
     #[test]
     fn bad_lines_are_numbered_and_reading_goes_on() {
         let list = format!("md5:{MD5}\nnonsense\nmd5:12\n\ncrc:12\n{}\nmd5:{MD5}\n", "x".repeat(70_000));

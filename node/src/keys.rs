@@ -86,13 +86,19 @@ fn path(folder: &Folder, name: &str) -> PathBuf {
     folder.keys().join(format!("{name}.key"))
 }
 
-/// Looks for governance keys in the data folder, by name and by what they are: a copy under another name is one too.
+/// Looks for governance keys in the data folder and everything below it, by name and by what they are: a copy under another name is one too.
 pub fn refuse_governance(folder: &Folder, federation: &Federation) -> Result<(), KeysError> {
     let members = &federation.charter().body().members;
-    for place in [folder.root().to_owned(), folder.keys()] {
+    let mut places = vec![folder.root().to_owned()];
+    while let Some(place) = places.pop() {
         for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
             let path = entry.path();
-            let small = entry.metadata().is_ok_and(|data| data.is_file() && data.len() < 64 * 1024);
+            // The database is nobody's place to put keys. Links to folders are not followed: they may lead in circles.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && path != folder.store() {
+                places.push(path);
+                continue;
+            }
+            let small = fs::metadata(&path).is_ok_and(|data| data.is_file() && data.len() < 64 * 1024);
             let secret = || SecretKey::from_pem(&fs::read_to_string(&path).ok()?).ok();
             let is_governance = path.file_name().is_some_and(|name| name == GOVERNANCE)
                 || (small && secret().is_some_and(|secret| members.iter().any(|m| m.governance == secret.public())));

@@ -1,12 +1,13 @@
 //! The way into the driver: two bounded lanes, one consumer.
 //!
-//! What is small and urgent (revocations, gossip, heads) goes before what is large (imports, ranges). A full lane makes its
+//! What is small and urgent (revocations, gossip) goes before what is large (imports, ranges). A full lane makes its
 //! senders wait, which is how a slow disk slows down an import, and in the end the peer that sends.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashmesh_protocol::key::PublicKey;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
 
@@ -32,26 +33,28 @@ pub enum Lane {
 #[error("the node is shutting down")]
 pub struct Closed;
 
-/// Two bounded lanes of messages.
-pub struct Mailbox<T> {
-    lanes: Mutex<Lanes<T>>,
+/// Two bounded lanes of messages, and one place for each key (that of a peer).
+pub struct Mailbox<T, K = PublicKey> {
+    lanes: Mutex<Lanes<T, K>>,
     arrived: Condvar,
     urgent: Arc<Semaphore>,
     bulk: Arc<Semaphore>,
 }
 
-struct Lanes<T> {
+struct Lanes<T, K> {
     posted: VecDeque<T>,
+    newest: BTreeMap<K, T>,
     urgent: VecDeque<T>,
     bulk: VecDeque<T>,
     closed: bool,
 }
 
-impl<T> Default for Mailbox<T> {
+impl<T, K> Default for Mailbox<T, K> {
     fn default() -> Self {
         Self {
             lanes: Mutex::new(Lanes {
                 posted: VecDeque::new(),
+                newest: BTreeMap::new(),
                 urgent: VecDeque::new(),
                 bulk: VecDeque::new(),
                 closed: false,
@@ -63,7 +66,7 @@ impl<T> Default for Mailbox<T> {
     }
 }
 
-impl<T> Mailbox<T> {
+impl<T, K: Ord> Mailbox<T, K> {
     /// Waits for room and sends.
     pub async fn send(&self, lane: Lane, message: T) -> Result<(), Closed> {
         self.room(lane).acquire().await.map_err(|_| Closed)?.forget();
@@ -81,6 +84,18 @@ impl<T> Mailbox<T> {
             return Err(message);
         }
         lanes.lane(lane).push_back(message);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Sends in place of what was sent under the same key and has not been received yet: for what only the newest counts of,
+    /// as a peer's heads. So a sender has one place, however much it sends.
+    pub fn replace(&self, key: K, message: T) -> Result<(), Closed> {
+        let mut lanes = self.lanes.lock();
+        if lanes.closed {
+            return Err(Closed);
+        }
+        lanes.newest.insert(key, message);
         self.arrived.notify_one();
         Ok(())
     }
@@ -105,6 +120,7 @@ impl<T> Mailbox<T> {
             return None;
         }
         let mut messages: Vec<T> = lanes.posted.drain(..).collect();
+        messages.extend(std::mem::take(&mut lanes.newest).into_values());
         self.urgent.add_permits(lanes.urgent.len());
         messages.extend(lanes.urgent.drain(..));
         let large = lanes.bulk.len().min(BULK_AT_ONCE);
@@ -139,7 +155,7 @@ impl<T> Mailbox<T> {
     }
 }
 
-impl<T> Lanes<T> {
+impl<T, K> Lanes<T, K> {
     fn lane(&mut self, lane: Lane) -> &mut VecDeque<T> {
         match lane {
             Lane::Urgent => &mut self.urgent,
@@ -148,7 +164,7 @@ impl<T> Lanes<T> {
     }
 
     fn is_empty(&self) -> bool {
-        self.posted.is_empty() && self.urgent.is_empty() && self.bulk.is_empty()
+        self.posted.is_empty() && self.newest.is_empty() && self.urgent.is_empty() && self.bulk.is_empty()
     }
 }
 
@@ -160,7 +176,7 @@ mod tests {
 
     #[test]
     fn urgent_messages_overtake_large_ones() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::<_, u8>::default();
         for (lane, message) in [(Lane::Bulk, 1), (Lane::Urgent, 2), (Lane::Bulk, 3), (Lane::Urgent, 4)] {
             mailbox.try_send(lane, message).unwrap();
         }
@@ -170,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_full_lane_does_not_block_the_other() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::<_, u8>::default();
         (0..BULK).for_each(|number| mailbox.try_send(Lane::Bulk, number).unwrap());
         assert_eq!(mailbox.try_send(Lane::Bulk, 99), Err(99));
         assert_eq!(mailbox.try_send(Lane::Urgent, 99), Ok(()));
@@ -179,8 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_before_closing_is_still_received() {
+    fn of_what_is_replaced_only_the_newest_is_received() {
         let mailbox = Mailbox::default();
+        (0..10_000).for_each(|number| mailbox.replace(number % 2, number).unwrap());
+        mailbox.try_send(Lane::Urgent, 7).unwrap();
+        assert_eq!(mailbox.receive(NOW), Some(vec![9998, 9999, 7]));
+        assert_eq!(mailbox.receive(NOW), Some(vec![]));
+        mailbox.close();
+        assert_eq!(mailbox.replace(0, 0), Err(Closed));
+    }
+
+    #[test]
+    fn what_was_sent_before_closing_is_still_received() {
+        let mailbox = Mailbox::<_, u8>::default();
         mailbox.try_send(Lane::Urgent, 1).unwrap();
         mailbox.close();
         assert_eq!(mailbox.try_send(Lane::Urgent, 2), Err(2));

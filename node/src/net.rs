@@ -11,6 +11,7 @@ mod exchange;
 mod frame;
 mod gate;
 mod gossip;
+mod pace;
 mod swarm;
 
 use std::collections::HashMap;
@@ -28,8 +29,10 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
+use self::gate::GuestList;
 use crate::config::Config;
 use crate::mailbox::{Lane, Mailbox};
+use crate::sentence::sentence;
 use crate::store::DiskArchive;
 
 /// Orders to the swarm that wait. When it is full, gossip is dropped, which catch-up repairs.
@@ -88,6 +91,7 @@ struct Shared {
     heads: Arc<ArcSwap<Heads>>,
     exchange: StreamProtocol,
     orders: mpsc::Sender<Order>,
+    guests: GuestList,
     /// Where to put questions to a connected peer.
     questions: RwLock<HashMap<PublicKey, mpsc::Sender<Request>>>,
     /// Where this node can be reached, once it listens.
@@ -112,7 +116,6 @@ pub struct Counters {
 enum Order {
     Gossip(Vec<u8>),
     Judge { delivery: u64, relay: Relay },
-    Shun { peer: PeerId, why: String },
 }
 
 impl Net {
@@ -120,6 +123,7 @@ impl Net {
     pub async fn start(setup: Setup) -> Result<Self, NetError> {
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let network = setup.federation.charter().network().short();
+        let guests = GuestList::new(nodes_by_id(&setup.federation).into_keys());
         let shared = Arc::new(Shared {
             exchange: protocol(&format!("/hashmesh/{network}/exchange/{}", hashmesh_protocol::wire::PROTOCOL))?,
             federation: setup.federation,
@@ -127,6 +131,7 @@ impl Net {
             archive: setup.archive,
             heads: setup.heads,
             orders: orders.clone(),
+            guests,
             questions: RwLock::default(),
             listening: RwLock::default(),
             counters: Counters::default(),
@@ -148,7 +153,7 @@ impl Net {
     /// Disconnects a peer and keeps away from it for a while.
     pub fn shun(&self, peer: PublicKey, misdeed: &Misdeed) {
         if let Some(peer) = peer_id(&peer) {
-            self.order(Order::Shun { peer, why: chain(misdeed) });
+            self.shared.shun(peer, &sentence(misdeed));
         }
     }
 
@@ -180,6 +185,17 @@ impl Net {
     }
 }
 
+impl Shared {
+    /// Cuts a peer off and keeps it away for a while. Not an order: those are dropped when there are too many.
+    fn shun(&self, peer: PeerId, why: &str) {
+        if self.guests.shun(peer) {
+            self.counters.shunned.fetch_add(1, Ordering::Relaxed);
+            let member = nodes_by_id(&self.federation).get(&peer).map(|(_, member)| member.to_string());
+            tracing::warn!(%peer, member, why, "peer shunned for ten minutes");
+        }
+    }
+}
+
 /// Whether this is an address that a node can listen on or be found at.
 pub fn check_address(text: &str) -> Result<(), NetError> {
     dial::parse(text).map(|_| ())
@@ -203,17 +219,6 @@ fn protocol(name: &str) -> Result<StreamProtocol, NetError> {
 fn nodes_by_id(federation: &Federation) -> HashMap<PeerId, (PublicKey, MemberId)> {
     let nodes = federation.nodes().iter();
     nodes.filter_map(|(key, member)| Some((peer_id(key)?, (*key, *member)))).collect()
-}
-
-/// An error with its causes, in one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// The text of a multiaddress, for status and logs.

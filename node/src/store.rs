@@ -19,12 +19,14 @@ use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::entries::{EntriesError, LateOpening};
 use hashmesh_protocol::ledger::{Admitted, Damage, Mark};
 use hashmesh_protocol::names::LogId;
-use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::Archive;
 
 pub use disk::{DiskArchive, DiskStore};
 pub use heads::{HeadsFile, Shrunk};
 pub use load::{Loaded, load};
+pub use open::unless_damaged;
+
+use crate::folder::FolderError;
 
 /// Something that must be made durable.
 #[derive(Clone, Debug)]
@@ -44,8 +46,6 @@ pub struct StoredLog {
     pub mark: Mark,
     /// How far at the one before: what holds if the last one did not reach the disk whole.
     pub before: Mark,
-    /// The largest checkpoint kept.
-    pub checkpoint: Option<Note>,
 }
 
 /// Where logs are kept.
@@ -88,6 +88,9 @@ pub enum StoreError {
         #[source]
         error: std::io::Error,
     },
+    /// Its folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// Written by newer software.
     #[error(
         "the store at {path} has format {found}, this version of hashmesh knows up to {known}: use a newer version"

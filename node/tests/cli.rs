@@ -80,6 +80,22 @@ fn init_changes_nothing_where_something_is() {
     assert_eq!(fs::read(folder.path().join("acme/keys/log.key")).unwrap(), key);
 }
 
+/// Written with a dot in front, a folder inside of the data folder was taken for one outside of it.
+#[test]
+fn the_governance_key_does_not_get_into_the_data_folder_however_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+    let whole = folder.path().join("acme/x").display().to_string();
+    for governance in ["acme", "acme/x", "./acme/x", "elsewhere/../acme/x", "link/acme/x", whole.as_str()] {
+        let init =
+            ["--data", "acme", "init", "--member", "acme", "--name", "A", "--jurisdiction", "FR", "--governance"];
+        let error = fails(folder.path(), &[&init[..], &[governance]].concat(), 1);
+        assert!(error.contains("outside of the data folder"), "{governance}: {error}");
+        assert!(!folder.path().join("acme").exists());
+    }
+}
+
 #[test]
 fn init_refuses_what_the_rules_refuse() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use hashmesh_protocol::content_hash::{ContentHash, Media};
 use hashmesh_protocol::engine::{Draft, Input, Outcome, Placed, Publication, Target};
+use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::Salt;
 use hashmesh_protocol::statement::{Labels, Position};
@@ -26,9 +27,10 @@ use super::form::{
 use super::{View, log, metrics, openapi, policy, query, status};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
+use crate::sentence::sentence;
 
 /// Most statements in one request.
-const MAX_STATEMENTS: usize = 8192;
+const MAX_STATEMENTS: usize = MAX_LEAVES;
 
 /// How long a publication waits for its signature, if the caller does not say.
 const WAIT: u64 = 30;
@@ -233,7 +235,9 @@ fn own_origin(view: &View) -> Result<String, Problem> {
 
 pub(super) fn write_down(view: &View, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), Problem> {
     let written = view.decisions.write(actor, act, detail);
-    written.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("nothing was done: {error}")))
+    written.map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("nothing was done: {}", sentence(&error)))
+    })
 }
 
 /// Publishes what could be drafted and reports on everything.

@@ -1,5 +1,7 @@
 //! Bodies of requests and answers: JSON, or CBOR where the caller says so.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -7,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::codec;
 use super::error::Problem;
@@ -16,6 +19,9 @@ pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// How much of a longer one is read before the connection is closed on the caller.
 const MAX_THROWN_AWAY: usize = 64 * 1024 * 1024;
+
+/// How long the next part of a body may take to arrive.
+const STALL: Duration = Duration::from_secs(10);
 
 const CBOR: &str = "application/cbor";
 
@@ -73,7 +79,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Read<T> {
         let (parts, body) = request.into_parts();
         // What says nothing of its kind is taken for JSON, as curl's -d is.
         let cbor = Encoding::of(&parts.headers, header::CONTENT_TYPE) == Some(Encoding::Cbor);
-        let bytes = collect(body).await?;
+        let bytes = collect(body, STALL).await?;
         let value = if cbor {
             codec::decode(&bytes)
                 .map_err(|error| Problem::bad(format!("the body is not what was expected: {error}")))?
@@ -87,10 +93,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Read<T> {
 
 /// Reads a body. One that is too long is read on for a while and thrown away: a caller that is cut off while it sends
 /// would see a broken connection instead of the answer that says why.
-async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+async fn collect(mut body: Body, patience: Duration) -> Result<Bytes, Problem> {
+    let stalled = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body stopped arriving");
     let mut bytes = Vec::new();
     let mut length = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = timeout(patience, body.frame()).await.map_err(stalled)? {
         let frame = frame.map_err(|error| Problem::bad(format!("the body was cut short: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
@@ -108,4 +115,22 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{StreamExt as _, stream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_stalls_is_given_up() {
+        let begun = stream::iter([Ok::<_, Infallible>("{\"hashes\":")]);
+        let stalled = Body::from_stream(begun.clone().chain(stream::pending()));
+        let problem = collect(stalled, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(problem.into_response().status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(collect(Body::from_stream(begun), STALL).await.unwrap(), "{\"hashes\":");
+    }
 }

@@ -91,7 +91,7 @@ pub(super) async fn show(State(view): State<Arc<View>>) -> Result<Response, Prob
     );
     registry.register("openings_missing", "Openings that are missing, by log", by_log(|log| log.missing));
     registry.register("peers", "Connected nodes of other members", gauge(status.peers.len() as u64));
-    registry.register("isolated", "1 if too few members were heard lately", gauge(u64::from(status.isolated)));
+    registry.register("isolated", "1 if too few members were heard lately", gauge(u64::from(view.is_isolated())));
     registry.register("silent", "1 if this node would sign nothing now", gauge(u64::from(status.silence.is_some())));
     registry.register("queued", "Statements that wait to be signed", gauge(status.queued as u64));
     registry.register("alarms", "Alarms since the start, at most 100", gauge(view.shared.alarms.lock().len() as u64));

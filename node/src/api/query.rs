@@ -250,7 +250,7 @@ impl Asker {
             charter: charter.id().to_string(),
             charter_version: charter.body().version,
             as_of: self.as_of.to_string(),
-            isolated: status.isolated,
+            isolated: self.view.is_isolated(),
             behind: status.logs.iter().map(|log| log.known.saturating_sub(log.size)).fold(0, u64::saturating_add),
         }
     }

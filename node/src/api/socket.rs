@@ -14,19 +14,27 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::{MissedTickBehavior, interval};
 use tower::ServiceExt as _;
 
+use super::patience::{Patience, Progress, Verdict, Watched};
 use crate::decisions::Actor;
 use crate::folder::{FolderError, at, make_folder};
 
-/// Connections to one socket at a time.
-const CONNECTIONS: usize = 1024;
+/// How many connections a socket has, and how long callers may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    places: usize,
+    patience: Patience,
+}
 
-/// How long a request's head may take to arrive.
-const HEAD: Duration = Duration::from_secs(10);
+/// Services keep connections for minutes between their questions; whoever has begun to ask has its head ready. When all
+/// places are taken, those go who have not asked anything for as long as a head may take.
+const LIMITS: Limits =
+    Limits { places: 1024, patience: Patience { head: Duration::from_secs(10), idle: Duration::from_secs(300) } };
 
 /// Longest head, in bytes.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -92,15 +100,29 @@ pub fn bind(path: &Path, role: Role) -> Result<UnixListener, SocketError> {
 /// What a socket answers with; can be exchanged while it is served.
 pub type Routes = Arc<ArcSwap<Router>>;
 
-/// Serves a socket until told to stop. Requests under way are finished.
-pub async fn serve(listener: UnixListener, role: Role, routes: Routes, mut stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+/// Serves a socket until told to stop. Returns once the requests that were under way have been answered.
+pub async fn serve(listener: UnixListener, role: Role, routes: Routes, stop: watch::Receiver<bool>) {
+    serve_within(listener, role, routes, stop, LIMITS).await;
+}
+
+async fn serve_within(
+    listener: UnixListener,
+    role: Role,
+    routes: Routes,
+    mut stop: watch::Receiver<bool>,
+    limits: Limits,
+) {
+    let room = Arc::new(Semaphore::new(limits.places));
     loop {
-        // Whoever comes when all places are taken waits in the system's queue.
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+        let next = async {
+            // Whoever comes when all places are taken waits in the system's queue.
+            let place = room.clone().acquire_owned().await.expect("the room is never closed");
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            next = next => next,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -112,30 +134,67 @@ pub async fn serve(listener: UnixListener, role: Role, routes: Routes, mut stop:
         };
         let Some(actor) = admit(&stream, role) else { continue };
         let routes = routes.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(actor);
-            Router::clone(&routes.load()).oneshot(request)
-        });
-        let mut stop = stop.clone();
+        let (room, stop) = (room.clone(), stop.clone());
         tokio::spawn(async move {
-            let _place = place;
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_buf_size(HEAD_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection ended badly");
-                    }
-                    return;
-                }
-                _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-            }
-            drop(connection.await);
+            converse(stream, actor, routes, limits.patience, || room.available_permits() == 0, stop).await;
+            drop(place);
         });
+    }
+    // Nobody new gets in; when all places are free, everybody is gone.
+    drop(listener);
+    let all = u32::try_from(limits.places).expect("a few thousand");
+    let _everybody_is_gone = room.acquire_many(all).await;
+}
+
+/// Answers what is asked on one connection, for as long as the caller keeps it and takes no longer than it may.
+async fn converse(
+    stream: UnixStream,
+    actor: Actor,
+    routes: Routes,
+    patience: Patience,
+    crowded: impl Fn() -> bool,
+    mut stop: watch::Receiver<bool>,
+) {
+    let progress = Arc::new(Progress::default());
+    let service = service_fn(|mut request: Request<Incoming>| {
+        progress.asked();
+        request.extensions_mut().insert(actor);
+        let (answer, progress) = (Router::clone(&routes.load()).oneshot(request), progress.clone());
+        async move {
+            let answer = answer.await;
+            progress.answered();
+            answer
+        }
+    });
+    let connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(Watched { stream, progress: progress.clone() }), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut ticks = interval(patience.head / 10);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended badly");
+                }
+                return;
+            }
+            _ = stop.wait_for(|stop| *stop), if !ending => {
+                connection.as_mut().graceful_shutdown();
+                ending = true;
+            }
+            _ = ticks.tick() => match progress.verdict(patience, crowded()) {
+                Verdict::Finish if !ending => {
+                    connection.as_mut().graceful_shutdown();
+                    ending = true;
+                }
+                Verdict::CutOff => return tracing::debug!("a caller took too long and was cut off"),
+                Verdict::Finish | Verdict::GoOn => {}
+            }
+        }
     }
 }
 
@@ -149,4 +208,103 @@ fn admit(stream: &UnixStream, role: Role) -> Option<Actor> {
         return None;
     }
     Some(actor)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::client::Client;
+
+    /// Replies to publications that had been signed were lost when the node was told to stop: it did not wait for them.
+    #[tokio::test]
+    async fn requests_under_way_are_answered_before_a_socket_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/query.sock");
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let router = {
+            let (begun, go_on) = (begun.clone(), go_on.clone());
+            let slow = async move || {
+                begun.notify_one();
+                go_on.notified().await;
+                "done"
+            };
+            Arc::new(ArcSwap::from_pointee(Router::new().route("/slow", get(slow))))
+        };
+        let (stop, stopping) = watch::channel(false);
+        let listener = bind(&path, Role::Query).unwrap();
+        let mut server = tokio::spawn(serve(listener, Role::Query, router, stopping));
+        let mut idle = UnixStream::connect(&path).await.unwrap();
+        let mut client = Client::connect(&path).await.unwrap();
+        let answer = tokio::spawn(async move { client.text("/slow").await });
+        begun.notified().await;
+
+        stop.send(true).unwrap();
+        let closed = tokio::select! {
+            biased;
+            _ = &mut server => panic!("a request was under way"),
+            read = idle.read_u8() => read,
+        };
+        assert!(closed.is_err(), "idle connections are closed at once");
+        assert!(!server.is_finished());
+        go_on.notify_one();
+        assert_eq!(answer.await.unwrap().unwrap(), "done");
+        server.await.unwrap();
+    }
+
+    /// A socket that answers "done" to everybody, until the sender is dropped.
+    fn quick(path: &Path, places: usize, head: Duration, idle: Duration) -> watch::Sender<bool> {
+        let (stop, stopping) = watch::channel(false);
+        let router = Arc::new(ArcSwap::from_pointee(Router::new().route("/", get(async || "done"))));
+        let limits = Limits { places, patience: Patience { head, idle } };
+        tokio::spawn(serve_within(bind(path, Role::Query).unwrap(), Role::Query, router, stopping, limits));
+        stop
+    }
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    async fn is_closed(stream: &mut UnixStream) -> bool {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.is_err() || rest.is_empty()
+    }
+
+    /// Connections that were kept for the next question were closed after the ten seconds that a head may take, and clients
+    /// that had paused found them broken.
+    #[tokio::test]
+    async fn a_pause_between_questions_is_not_a_head_that_stalls() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/query.sock");
+        let _running = quick(&path, 8, SHORT, LONG);
+        let mut pausing = Client::connect(&path).await.unwrap();
+        assert_eq!(pausing.text("/").await.unwrap(), "done");
+        let mut stalled = UnixStream::connect(&path).await.unwrap();
+        stalled.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+        assert!(is_closed(&mut stalled).await);
+        // The other has asked nothing for longer than that.
+        assert_eq!(pausing.text("/").await.unwrap(), "done");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/query.sock");
+        let _running = quick(&path, 8, SHORT, SHORT);
+        let mut silent = UnixStream::connect(&path).await.unwrap();
+        assert!(is_closed(&mut silent).await);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_gives_way_to_who_waits_for_a_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/query.sock");
+        let _running = quick(&path, 1, SHORT, LONG);
+        let mut idle = UnixStream::connect(&path).await.unwrap();
+        let mut waiting = Client::connect(&path).await.unwrap();
+        assert_eq!(waiting.text("/").await.unwrap(), "done");
+        assert!(is_closed(&mut idle).await);
+    }
 }

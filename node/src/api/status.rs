@@ -36,7 +36,7 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
         silent: status.silence.map(|silence| silence.to_string()),
         stopped: view.shared.stopped.load_full().map(|why| why.to_string()),
         queued: status.queued,
-        isolated: status.isolated,
+        isolated: view.is_isolated(),
         clock_ahead: status.clock_ahead,
         peers: peers.collect(),
         logs: status.logs.iter().map(log).collect(),

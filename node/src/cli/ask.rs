@@ -16,6 +16,7 @@ use crate::api::form::{Claim, MatchAnswer, MatchRequest, MatchResult};
 use crate::client::Client;
 use crate::images::hash_file;
 use crate::import::read;
+use crate::sentence::sentence;
 
 /// Hashes in one request.
 const AT_ONCE: usize = 10_000;
@@ -159,7 +160,7 @@ impl Hash {
             let hashes = match hash_file(file) {
                 Ok(hashes) => hashes,
                 Err(error) => {
-                    let error = super::sentence(&error.into());
+                    let error = sentence(&error);
                     eprintln!("hashmesh: {error}");
                     failed.push(error);
                     continue;

@@ -1,7 +1,7 @@
 //! Founding a federation: init, cards, the charter, joining.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -52,6 +52,22 @@ fn governance_folder(context: &Context, given: Option<&PathBuf>) -> PathBuf {
     })
 }
 
+/// A path without links and dots, as far as it exists: `./data/keys` lies in `data`, whatever it is written like.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut resolved = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            part => resolved.push(part),
+        }
+        resolved = resolved.canonicalize().unwrap_or(resolved);
+    }
+    resolved
+}
+
 impl Init {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
         let folder = &context.folder;
@@ -62,7 +78,7 @@ impl Init {
                 bail!("{} exists already: a node has been set up here; nothing was changed", taken.display());
             }
         }
-        if governance.starts_with(folder.root()) {
+        if resolved(&governance).starts_with(resolved(folder.root())) {
             bail!("the governance folder must lie outside of the data folder: the node refuses to run beside that key");
         }
         let application = Application { name: self.name, jurisdiction: self.jurisdiction };

@@ -1,5 +1,6 @@
 //! Importing lists: streamed from the file to the node, a few thousand hashes at a time.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use hashmesh_protocol::content_hash::{HashKind, Media};
+use hashmesh_protocol::entries::MAX_LEAVES;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
@@ -23,7 +25,7 @@ use crate::folder::Folder;
 use crate::import::{Row, read};
 
 /// Hashes in one request: a batch of the largest size.
-const AT_ONCE: usize = 8192;
+const AT_ONCE: usize = MAX_LEAVES;
 
 /// Requests under way: one is being signed while the next is on its way and a third is read.
 const UNDER_WAY: usize = 3;
@@ -81,6 +83,13 @@ struct Totals {
     refused: u64,
 }
 
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lines, added, known, refused } = self;
+        write!(f, "{lines} lines: {added} added, {known} known before, {refused} refused")
+    }
+}
+
 impl Import {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         // An empty piece first: a node that does not answer, or a label that does not exist, should not cost a minute.
@@ -93,31 +102,47 @@ impl Import {
         let reading = thread::spawn(move || read_pieces(list, kind, &pieces));
         let mut totals = Totals::default();
         let mut under_way: JoinSet<Landed> = JoinSet::new();
+        let mut ended = Ok(());
         while let Some(piece) = arriving.recv().await {
-            for (line, error) in piece.bad {
-                self.report(context, &bar, line, &error, &mut totals)?;
+            ended = self.next(context, &bar, piece, &mut under_way, &mut totals).await;
+            if ended.is_err() {
+                break;
             }
-            if under_way.len() == UNDER_WAY {
-                self.landed(context, &bar, under_way.join_next().await, &mut totals)?;
-            }
-            if !piece.rows.is_empty() {
-                under_way.spawn(send(context.folder.clone(), self.request(piece.rows)));
-            }
-            bar.set_position(piece.read);
         }
+        // Whatever went wrong, what is under way may still be published, and counts.
         while let Some(landed) = under_way.join_next().await {
-            self.landed(context, &bar, Some(landed), &mut totals)?;
+            ended = ended.and(self.landed(context, &bar, Some(landed), &mut totals));
         }
-        reading
-            .join()
-            .map_err(|_| anyhow!("reading the list failed"))?
-            .with_context(|| self.file.display().to_string())?;
+        if ended.is_ok() {
+            let read = reading.join().map_err(|_| anyhow!("reading the list failed"))?;
+            ended = read.with_context(|| self.file.display().to_string());
+        }
         bar.finish_and_clear();
-        context.print(&totals, || {
-            let Totals { lines, added, known, refused } = &totals;
-            format!("{lines} lines: {added} added, {known} known before, {refused} refused\n")
-        })?;
+        ended.with_context(|| format!("{totals}; importing the same list again goes on from there"))?;
+        context.print(&totals, || format!("{totals}\n"))?;
         Ok(if totals.refused == 0 { Done::Whole } else { Done::Part })
+    }
+
+    /// Sends a piece, once there is room for it.
+    async fn next(
+        &self,
+        context: &Context,
+        bar: &ProgressBar,
+        piece: Piece,
+        under_way: &mut JoinSet<Landed>,
+        totals: &mut Totals,
+    ) -> anyhow::Result<()> {
+        for (line, error) in piece.bad {
+            self.report(context, bar, line, &error, totals)?;
+        }
+        if under_way.len() == UNDER_WAY {
+            self.landed(context, bar, under_way.join_next().await, totals)?;
+        }
+        if !piece.rows.is_empty() {
+            under_way.spawn(send(context.folder.clone(), self.request(piece.rows)));
+        }
+        bar.set_position(piece.read);
+        Ok(())
     }
 
     /// What is sent for some rows, and their line numbers.
@@ -207,7 +232,7 @@ async fn send(folder: Folder, (numbers, body): (Vec<u64>, Body)) -> Landed {
             sent => return Ok((numbers, sent?)),
         }
     }
-    bail!("the node is too busy; importing the same file again goes on where this ended")
+    bail!("the node is too busy")
 }
 
 fn open(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {

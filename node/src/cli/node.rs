@@ -1,6 +1,5 @@
 //! Running a node, and what belongs to it alone.
 
-use std::fs;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, bail};
@@ -16,7 +15,7 @@ use crate::api::form::{SignAloneRequest, StatusAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::daemon;
-use crate::folder::{read_text, sync_parent};
+use crate::folder::{read_text, replace};
 use crate::signer::Signer;
 
 /// Run the node, until it is interrupted.
@@ -119,13 +118,7 @@ fn set_addresses(context: &Context, member: MemberId, addresses: &[String]) -> a
     } else {
         peers.insert(member.as_str(), value(addresses.iter().map(String::as_str).collect::<Array>()));
     }
-    let beside = path.with_extension("toml.new");
-    fs::write(&beside, document.to_string())?;
-    fs::set_permissions(&beside, fs::metadata(&path)?.permissions())?;
-    fs::File::open(&beside)?.sync_all()?;
-    fs::rename(&beside, &path)?;
-    sync_parent(&path)?;
-    Ok(())
+    replace(&path, document.to_string().as_bytes()).with_context(|| path.display().to_string())
 }
 
 /// The file that remembers what was signed.

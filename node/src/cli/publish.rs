@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use hashmesh_protocol::content_hash::{ContentHash, Media};
+use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::statement::Reason;
 
 use super::table::table;
@@ -14,7 +15,7 @@ use crate::client::Client;
 use crate::images::hash_file;
 
 /// Most statements in one request.
-const AT_ONCE: usize = 8192;
+const AT_ONCE: usize = MAX_LEAVES;
 
 /// Put hashes on the list.
 #[derive(Args, Debug)]

@@ -72,8 +72,8 @@ pub(super) fn parse(line: &str, kind: Option<HashKind>) -> Result<Row, LineError
             None => Err(LineError::Unknown),
         };
     };
-    if let Some(digest) = sum(first) {
-        return Ok(Row::of(digest, None));
+    if let Some(digits) = sum(line) {
+        return Ok(Row::of(digest(digits, kind)?, None));
     }
     if let Some(digest) = tagged(line) {
         return Ok(Row::of(digest?, None));
@@ -103,12 +103,22 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The digest at the beginning of a line of md5sum, sha1sum or sha256sum; its length says which. A backslash in front means
-/// that the file's name is escaped.
-fn sum(first: &str) -> Option<ContentHash> {
-    let digits = first.strip_prefix('\\').unwrap_or(first);
+/// The digits of a line as md5sum, sha1sum and sha256sum write them: a space and a space or an asterisk stand between them
+/// and the file's name. A backslash in front means that the name is escaped. Other tools put other things behind a value,
+/// as its quality; what they mean is not guessed.
+fn sum(line: &str) -> Option<&str> {
+    let (digits, rest) = line.strip_prefix('\\').unwrap_or(line).split_once(' ')?;
+    (is_hex(digits) && rest.starts_with([' ', '*'])).then_some(digits)
+}
+
+/// The digest of such a line. Its length says which of the three it is, unless the kind is given: then it is of that kind or
+/// wrong, because 64 digits may be PDQ or SHA-256, and what is published cannot be taken out of the log again.
+fn digest(digits: &str, kind: Option<HashKind>) -> Result<ContentHash, LineError> {
+    if let Some(kind) = kind {
+        return Ok(ContentHash::from_hex(kind, digits)?);
+    }
     let kinds = [HashKind::Md5, HashKind::Sha1, HashKind::Sha256];
-    kinds.into_iter().find_map(|kind| ContentHash::from_hex(kind, digits).ok())
+    kinds.into_iter().find_map(|kind| ContentHash::from_hex(kind, digits).ok()).ok_or(LineError::Unknown)
 }
 
 /// The other form of these tools: `MD5 (FILE) = DIGEST`.

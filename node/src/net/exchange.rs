@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, StreamExt as _};
@@ -24,9 +25,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::{Order, Shared, chain, frame, peer_id};
+use super::pace::{Buckets, Pace};
+use super::{Shared, frame, peer_id};
 use crate::clock;
 use crate::mailbox::Lane;
+use crate::sentence::sentence;
 
 /// Streams that are being served at a time; each may be reading a megabyte from the disk.
 const SERVED: usize = 3;
@@ -34,9 +37,9 @@ const SERVED: usize = 3;
 /// Streams that a peer may have open for its questions: one, and a new one while the old is dying.
 const STREAMS_A_PEER: usize = 2;
 
-/// Heads that a peer tells sooner than this after its last ones are answered and not passed on: they would wait for the
-/// driver by the megabyte. Half of the shortest `heads_interval`.
-const BETWEEN_HEADS: Duration = Duration::from_millis(50);
+/// Questions that are answered to a peer, counted in questions and KiB of them. An honest node waits for answers, and tells
+/// its heads once in a while; heads of 1,000 logs are 300 KiB. Reading a megabyte of heads takes 5 ms.
+const PACE: Pace = Pace { burst: 2000.0, rate: 500.0 };
 
 /// An answer, or the next part of one, must come within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,7 +74,7 @@ pub(super) async fn ask(
                 match ended {
                     Ok(()) => return,
                     Err(Broken::Io(error)) => tracing::debug!(%peer, %error, "the stream of questions broke"),
-                    Err(Broken::Nonsense(why)) => return shun(&shared, peer, why).await,
+                    Err(Broken::Nonsense(why)) => return shared.shun(peer, &why),
                 }
             }
             Err(error) => tracing::debug!(%peer, %error, "the stream of questions cannot be opened"),
@@ -97,11 +100,6 @@ impl From<io::Error> for Broken {
         // A frame over the cap is the one thing that is an I/O error here and no accident.
         if error.kind() == io::ErrorKind::InvalidData { Self::Nonsense(error.to_string()) } else { Self::Io(error) }
     }
-}
-
-async fn shun(shared: &Shared, peer: PeerId, why: String) {
-    // The swarm is gone if this fails; then so is the peer.
-    drop(shared.orders.send(Order::Shun { peer, why }).await);
 }
 
 async fn write_questions(
@@ -162,7 +160,7 @@ async fn deliver(
     let mut answer = match answer {
         Ok(answer) => Some(answer),
         Err(error) if error.is_from_the_future() => None,
-        Err(error) => return Err(Broken::Nonsense(chain(&error))),
+        Err(error) => return Err(Broken::Nonsense(sentence(&error))),
     };
     if let (Request::Openings { log, indices }, Some(Answer::Openings(found))) = (&request, &mut answer) {
         let found = std::mem::take(found);
@@ -194,45 +192,28 @@ fn check_openings(shared: &Shared, log: LogId, found: Vec<(u64, Vec<u8>)>) -> Ve
     found.into_iter().filter_map(check).collect()
 }
 
-/// A peer that asks.
-#[derive(Default)]
-struct Guest {
-    /// How many streams it has open.
-    streams: usize,
-    /// When it told its heads, the last time that they were passed on.
-    told: Option<Instant>,
-}
-
-impl Guest {
-    /// Whether heads that it tells now are to be passed on.
-    fn may_tell(&mut self) -> bool {
-        let may = self.told.is_none_or(|told| told.elapsed() >= BETWEEN_HEADS);
-        if may {
-            self.told = Some(Instant::now());
-        }
-        may
-    }
-}
-
 /// Takes streams that peers open, and answers on them.
 pub(super) async fn serve_all(shared: Arc<Shared>, mut incoming: IncomingStreams) {
     let serving = Arc::new(Semaphore::new(SERVED));
-    let mut guests: HashMap<PeerId, Arc<Mutex<Guest>>> = HashMap::new();
+    let mut open: HashMap<PeerId, Arc<AtomicUsize>> = HashMap::new();
+    let buckets = Arc::new(Mutex::new(Buckets::new(PACE)));
     let members = super::nodes_by_id(&shared.federation);
     while let Some((peer, stream)) = incoming.next().await {
         let Some((key, _)) = members.get(&peer) else { continue };
-        let guest = Arc::clone(guests.entry(peer).or_default());
-        let (shared, serving, key) = (shared.clone(), serving.clone(), *key);
-        if guest.lock().streams == STREAMS_A_PEER {
+        let open = Arc::clone(open.entry(peer).or_default());
+        if open.load(Ordering::Relaxed) == STREAMS_A_PEER {
             continue;
         }
-        guest.lock().streams += 1;
+        open.fetch_add(1, Ordering::Relaxed);
+        let (shared, serving, key) = (shared.clone(), serving.clone(), *key);
+        let buckets = buckets.clone();
+        let may_ask = move |length: usize| buckets.lock().take(peer, 1.0 + length as f64 / 1024.0, Instant::now());
         // Nothing is awaited here: a stream that finds nobody at the door is dropped.
         tokio::spawn(async move {
-            if let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, key, &guest, stream).await {
-                shun(&shared, peer, why).await;
+            if let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, key, stream, may_ask).await {
+                shared.shun(peer, &why);
             }
-            guest.lock().streams -= 1;
+            open.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
@@ -241,15 +222,22 @@ async fn serve_one(
     shared: &Arc<Shared>,
     serving: &Arc<Semaphore>,
     key: PublicKey,
-    guest: &Mutex<Guest>,
     stream: libp2p::Stream,
+    may_ask: impl Fn(usize) -> bool,
 ) -> Result<(), Broken> {
+    let origins = shared.federation.origins();
     let (mut reader, mut writer) = stream.split();
     while let Some(bytes) = frame::read(&mut reader).await? {
-        let answer = match Request::decode(&bytes, shared.federation.origins()) {
-            Ok(request) => answer(shared, serving, key, guest, request).await?,
-            Err(error) if error.is_from_the_future() => Answer::NotHeld.encode(shared.federation.origins()),
-            Err(error) => return Err(Broken::Nonsense(chain(&error))),
+        let answer = if may_ask(bytes.len()) {
+            let reading = Arc::clone(shared);
+            let request = spawn_blocking(move || Request::decode(&bytes, reading.federation.origins())).await;
+            match request.map_err(|_| Broken::Nonsense("a question that could not be read".to_owned()))? {
+                Ok(request) => answer(shared, serving, key, request).await?,
+                Err(error) if error.is_from_the_future() => Answer::NotHeld.encode(origins),
+                Err(error) => return Err(Broken::Nonsense(sentence(&error))),
+            }
+        } else {
+            Answer::Busy.encode(origins)
         };
         timeout(PATIENCE, frame::write(&mut writer, &answer)).await.map_err(io::Error::from)??;
     }
@@ -260,16 +248,14 @@ async fn answer(
     shared: &Arc<Shared>,
     serving: &Arc<Semaphore>,
     key: PublicKey,
-    guest: &Mutex<Guest>,
     request: Request,
 ) -> Result<Vec<u8>, Broken> {
     let origins = shared.federation.origins();
     if let Request::Heads(heads) = request {
         let member = shared.federation.nodes().get(&key);
         let ours = member.map(|member| shared.heads.load().told_to(*member, clock::now())).unwrap_or_default();
-        if guest.lock().may_tell() {
-            send(shared, Lane::Urgent, Input::Told { from: key, heads }).await?;
-        }
+        let told = shared.mailbox.replace(key, Input::Told { from: key, heads });
+        told.map_err(|_| Broken::Io(io::ErrorKind::BrokenPipe.into()))?;
         return Ok(Answer::Heads(ours).encode(origins));
     }
     let Ok(_permit) = serving.acquire().await else { return Ok(Answer::Busy.encode(origins)) };
@@ -285,7 +271,7 @@ async fn answer(
     match served.await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
-            tracing::error!(error = chain(&error), "what a peer asked for cannot be read from the store");
+            tracing::error!(error = sentence(&error), "what a peer asked for cannot be read from the store");
             Ok(Answer::NotHeld.encode(origins))
         }
         Err(_) => Ok(Answer::NotHeld.encode(origins)),

@@ -28,6 +28,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 /// How long a shunned peer is kept away.
 const SHUN: Duration = Duration::from_secs(600);
@@ -43,6 +44,7 @@ struct Inner {
     members: RwLock<HashSet<PeerId>>,
     shunned: RwLock<HashMap<PeerId, Instant>>,
     refused: AtomicU64,
+    news: Notify,
 }
 
 impl GuestList {
@@ -52,10 +54,22 @@ impl GuestList {
         list
     }
 
-    /// Keeps a peer away from now on; `false` if it was to be kept away already.
+    /// Keeps a peer away from now on; `false` if it is shunned already.
     pub(super) fn shun(&self, peer: PeerId) -> bool {
         let before = self.inner.shunned.write().insert(peer, Instant::now());
+        self.inner.news.notify_one();
         before.is_none_or(|since| since.elapsed() >= SHUN)
+    }
+
+    /// Waits until somebody is shunned. Nobody is missed: who was shunned in the meantime is told at once.
+    pub(super) async fn news(&self) {
+        self.inner.news.notified().await;
+    }
+
+    /// Who is shunned now.
+    pub(super) fn shunned(&self) -> Vec<PeerId> {
+        let shunned = self.inner.shunned.read();
+        shunned.iter().filter(|(_, since)| since.elapsed() < SHUN).map(|(peer, _)| *peer).collect()
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -233,5 +247,27 @@ impl NetworkBehaviour for Gate {
         }
         self.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An order to cut a peer off was lost when too many orders waited, and its connection stayed.
+    #[tokio::test]
+    async fn whoever_is_shunned_is_kept_away_at_once_and_found_later() {
+        let (good, bad) = (PeerId::random(), PeerId::random());
+        let list = GuestList::new([good, bad]);
+        assert!(list.check(&bad).is_ok());
+        assert!(list.shun(bad));
+        assert!(!list.shun(bad), "it is told once");
+        assert!(matches!(list.check(&bad), Err(Turned::Shunned)));
+        assert!(list.check(&good).is_ok());
+        // The task that closes connections was busy all the time.
+        list.news().await;
+        assert_eq!(list.shunned(), [bad]);
+        assert!(matches!(list.check(&PeerId::random()), Err(Turned::Stranger)));
+        assert_eq!(list.refused(), 1);
     }
 }

@@ -1,10 +1,8 @@
-//! Gossip: how it is set up, and how much of it is taken from whom.
+//! Gossip: how it is set up, and how much of it is taken from one peer.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashmesh_protocol::wire::MAX_GOSSIP;
-use libp2p::PeerId;
 use libp2p::gossipsub::{
     Behaviour, ConfigBuilder, IdentTopic, Message, MessageAuthenticity, MessageId, ValidationMode,
     WhitelistSubscriptionFilter,
@@ -12,14 +10,14 @@ use libp2p::gossipsub::{
 use sha2::{Digest as _, Sha256};
 
 use super::NetError;
+use super::pace::Pace;
 
 /// Gossip with a fixed list of topics.
 pub(super) type Gossipsub = Behaviour<libp2p::gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
 
-/// Messages that a peer may send at once, and a second from then on. Each costs a signature check at worst (50 us), so this
+/// Messages that are taken from a peer; gossipsub itself takes any number. Each costs a signature check at worst (50 us), so this
 /// bounds what one peer can take of a core.
-const BURST: f64 = 2000.0;
-const RATE: f64 = 500.0;
+pub(super) const PACE: Pace = Pace { burst: 2000.0, rate: 500.0 };
 
 /// Most bytes of gossip that wait to be taken apart. The library counts in what it has read of the next message, up to 8 KiB,
 /// and closes the stream beyond: so more than a message, or a long one would be lost for the next being close behind.
@@ -68,28 +66,4 @@ fn message_id(message: &Message) -> MessageId {
     hasher.update([0]);
     hasher.update(&message.data);
     MessageId::new(&hasher.finalize()[..20])
-}
-
-/// How much each peer may still send: gossipsub itself takes any number.
-#[derive(Default)]
-pub(super) struct Buckets(HashMap<PeerId, (f64, Instant)>);
-
-impl Buckets {
-    /// Takes a message of a peer into account; `false` if there are too many.
-    pub(super) fn take(&mut self, peer: PeerId) -> bool {
-        let now = Instant::now();
-        let (left, since) = self.0.entry(peer).or_insert((BURST, now));
-        *left = (*left + now.duration_since(*since).as_secs_f64() * RATE).min(BURST);
-        *since = now;
-        let enough = *left >= 1.0;
-        if enough {
-            *left -= 1.0;
-        }
-        enough
-    }
-
-    /// Forgets a peer that is gone.
-    pub(super) fn forget(&mut self, peer: &PeerId) {
-        self.0.remove(peer);
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use hashmesh_protocol::engine::{Input, Relay};
@@ -22,10 +22,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::dial::{self, Dialler};
 use super::gate::{Gate, Guarded, GuestList};
-use super::gossip::{Buckets, Gossipsub, gossipsub, topic};
-use super::{NetError, Order, QUESTIONS, Shared, chain, exchange, keypair, nodes_by_id, text};
+use super::gossip::{Gossipsub, PACE, gossipsub, topic};
+use super::pace::Buckets;
+use super::{NetError, Order, QUESTIONS, Shared, exchange, keypair, nodes_by_id, text};
 use crate::config::Config;
 use crate::mailbox::Lane;
+use crate::sentence::sentence;
 
 /// Connections that are being set up at a time, from outside and to outside.
 const PENDING_IN: u32 = 64;
@@ -61,8 +63,7 @@ pub(super) async fn start(
     orders: mpsc::Receiver<Order>,
 ) -> Result<(), NetError> {
     let members = nodes_by_id(&shared.federation);
-    let list = GuestList::new(members.keys().copied());
-    let mut swarm = build(shared, node, &list, members.len())?;
+    let mut swarm = build(shared, node, &shared.guests, members.len())?;
     for text in &config.listen {
         let address = dial::parse(text)?;
         let refused =
@@ -90,11 +91,10 @@ pub(super) async fn start(
     let task = Task {
         shared: Arc::clone(shared),
         members,
-        list,
         dialler,
         control,
         unread,
-        buckets: Buckets::default(),
+        buckets: Buckets::new(PACE),
         unjudged: Unjudged::default(),
         asking: HashMap::new(),
         failed_pings: HashMap::new(),
@@ -158,7 +158,7 @@ fn read_gossip(shared: Arc<Shared>, mut messages: mpsc::Receiver<(u64, PublicKey
                 Err(error) => {
                     let relay = if error.is_from_the_future() { Relay::Ignore } else { Relay::Reject };
                     if relay == Relay::Reject {
-                        drop(shared.orders.blocking_send(Order::Shun { peer, why: chain(&error) }));
+                        shared.shun(peer, &sentence(&error));
                     }
                     drop(shared.orders.blocking_send(Order::Judge { delivery, relay }));
                     None
@@ -201,7 +201,6 @@ impl Unjudged {
 struct Task {
     shared: Arc<Shared>,
     members: HashMap<PeerId, (PublicKey, MemberId)>,
-    list: GuestList,
     dialler: Dialler,
     control: stream::Control,
     unread: mpsc::Sender<(u64, PublicKey, PeerId, Vec<u8>)>,
@@ -217,13 +216,21 @@ impl Task {
         let (resolved, mut to_dial) = mpsc::channel(64);
         let mut ticks = interval(DIAL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = self.shared.clone();
         loop {
+            // Whatever is ready gets its turn: none of these may starve the others, least of all dialling.
             tokio::select! {
-                biased;
                 order = orders.recv() => match order {
                     Some(order) => self.obey(&mut swarm, order),
                     None => return,
                 },
+                () = shared.guests.news() => {
+                    for peer in shared.guests.shunned() {
+                        if swarm.disconnect_peer_id(peer).is_ok() {
+                            tracing::debug!(%peer, "disconnected for what it did");
+                        }
+                    }
+                }
                 event = swarm.select_next_some() => self.happened(&mut swarm, event),
                 Some((peer, addresses)) = to_dial.recv() => {
                     let options = DialOpts::peer_id(peer).addresses(addresses);
@@ -233,8 +240,8 @@ impl Task {
                     }
                 }
                 _ = ticks.tick() => {
-                    let counters = &self.shared.counters;
-                    counters.strangers_refused.store(self.list.refused(), Ordering::Relaxed);
+                    let counters = &shared.counters;
+                    counters.strangers_refused.store(shared.guests.refused(), Ordering::Relaxed);
                     for (peer, addresses) in self.dialler.due(|peer| swarm.is_connected(peer)) {
                         let resolved = resolved.clone();
                         tokio::spawn(async move {
@@ -267,17 +274,6 @@ impl Task {
                 };
                 if let Some((id, source)) = self.unjudged.remove(delivery) {
                     swarm.behaviour_mut().gossip.report_message_validation_result(&id, &source, acceptance);
-                }
-            }
-            Order::Shun { peer, why } => {
-                // What it had sent before is still being read, and may be as bad: one word about it is enough.
-                if self.list.shun(peer) {
-                    let member = self.members.get(&peer).map(|(_, member)| member.to_string());
-                    tracing::warn!(%peer, member, why, "peer shunned for ten minutes");
-                    self.shared.counters.shunned.fetch_add(1, Ordering::Relaxed);
-                }
-                if swarm.disconnect_peer_id(peer).is_err() {
-                    tracing::debug!(%peer, "not connected any more, which is as good");
                 }
             }
         }
@@ -320,7 +316,7 @@ impl Task {
 
     fn gossiped(&mut self, swarm: &mut Swarm<Behaviour>, source: PeerId, id: MessageId, data: Vec<u8>) {
         let Some((key, _)) = self.members.get(&source) else { return };
-        if self.buckets.take(source) {
+        if self.buckets.take(source, 1.0, Instant::now()) {
             let delivery = self.unjudged.insert(id.clone(), source);
             if self.unread.try_send((delivery, *key, source, data)).is_ok() {
                 return;
@@ -349,7 +345,6 @@ impl Task {
         let Some(&(key, member)) = self.members.get(&peer) else { return };
         tracing::info!(%member, "disconnected");
         self.dialler.gone(&peer);
-        self.buckets.forget(&peer);
         self.shared.questions.write().remove(&key);
         if let Some(asking) = self.asking.remove(&peer) {
             asking.abort();

@@ -1,8 +1,8 @@
 //! The store on disk.
 //!
 //! Trees of the database: `meta` (format), `logs` (log to number), `leaves` and `openings` (rows of 64, see
-//! [`groups`](super::groups)), `checkpoints` (number and size to note), `marks` (number to how far the log has come, now and
-//! one commit ago). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and
+//! [`groups`](super::groups)), `checkpoints` (number and size to note, in pieces like the rows), `marks` (number to how far
+//! the log has come, now and one commit ago). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and
 //! what it says is verified against the leaves when they are loaded.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::ledger::{Admitted, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
@@ -21,20 +22,20 @@ use hashmesh_protocol::tree::tile::TILE_HEIGHT;
 use hashmesh_protocol::tree::{leaf_hash, node_hash};
 use parking_lot::RwLock;
 
-use super::groups::{GROUP, LogNumber, Rows, Tail, key, with_entry};
+use super::groups::{GROUP, LogNumber, PIECE, Rows, Tail, join, key, pieces, with_entry};
 use super::open::open;
 use super::{Record, Store, StoreError, StoredLog};
 
 /// The format of the store that this software reads and writes.
 const FORMAT: u32 = 1;
 
-/// Rows in one write to a tree. Each write locks the database against readers, and leaves garbage behind that is collected
-/// by hand: 20 rows of 3.5 KB keep both small.
-const ROWS_A_WRITE: usize = 20;
+/// Pieces of rows in one write to a tree, or those of one row. Each write locks the database against readers, and leaves
+/// garbage behind that is collected by hand: 20 rows of 3.5 KB keep both small.
+const PIECES_A_WRITE: usize = 20;
 
 /// No two kept checkpoints of a log are farther apart than this, unless the batches were: so whoever fetches ranges finds a
 /// checkpoint at their end.
-const CHECKPOINT_GAP: u64 = 8192;
+const CHECKPOINT_GAP: u64 = MAX_LEAVES as u64;
 
 /// The store, for writing. There is one a process.
 pub struct DiskStore {
@@ -52,6 +53,8 @@ pub struct DiskArchive {
     leaves: sled::Tree,
     openings: sled::Tree,
     checkpoints: sled::Tree,
+    /// Held while rows are written, so that nobody reads some pieces of a row before that and others after.
+    rows: RwLock<()>,
     numbers: RwLock<HashMap<LogId, LogNumber>>,
     /// Hashes of the trees from the height of a tile on, by log and level.
     subtrees: RwLock<HashMap<LogId, BTreeMap<u32, Vec<Digest>>>>,
@@ -82,6 +85,7 @@ impl DiskStore {
             leaves: tree("leaves")?,
             openings: tree("openings")?,
             checkpoints: tree("checkpoints")?,
+            rows: RwLock::default(),
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
             ends: RwLock::default(),
@@ -102,35 +106,40 @@ impl DiskStore {
         &self.archive
     }
 
-    /// Bytes on the disk.
-    pub fn size_on_disk(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
-    }
-
     fn error(&self, error: sled::Error) -> StoreError {
         into_error(&self.archive.path, error)
     }
 
-    /// Writes rows of one tree, a few at a time.
-    fn write(
-        &self,
-        tree: &sled::Tree,
-        rows: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
-    ) -> Result<(), StoreError> {
-        let mut rows = rows.into_iter().peekable();
-        while rows.peek().is_some() {
-            let mut batch = sled::Batch::default();
-            for (key, value) in rows.by_ref().take(ROWS_A_WRITE) {
-                match value {
-                    Some(value) => batch.insert(key, value),
-                    None => batch.remove(key),
+    /// Writes rows of one tree, a few at a time; none of them is ever written in part.
+    fn write(&self, tree: &sled::Tree, rows: Rows) -> Result<(), StoreError> {
+        let (mut batch, mut count) = (sled::Batch::default(), 0);
+        for (key, row) in rows {
+            let Some(row) = row else {
+                for piece in tree.scan_prefix(key).keys() {
+                    batch.remove(piece.map_err(|error| self.error(error))?);
+                    count += 1;
                 }
+                continue;
+            };
+            if count > 0 && count + row.len() / PIECE >= PIECES_A_WRITE {
+                self.apply(tree, std::mem::take(&mut batch))?;
+                count = 0;
             }
-            tree.apply_batch(batch).map_err(|error| self.error(error))?;
-            // Every page change leaves garbage, which is otherwise collected far slower than an import makes it.
-            for _ in 0..ROWS_A_WRITE / 5 {
-                crossbeam_epoch::pin().flush();
+            for (key, piece) in pieces(&key, &row) {
+                batch.insert(key, piece);
+                count += 1;
             }
+        }
+        if count > 0 { self.apply(tree, batch) } else { Ok(()) }
+    }
+
+    fn apply(&self, tree: &sled::Tree, batch: sled::Batch) -> Result<(), StoreError> {
+        let writing = self.archive.rows.write();
+        tree.apply_batch(batch).map_err(|error| self.error(error))?;
+        drop(writing);
+        // Every page change leaves garbage, which is otherwise collected far slower than an import makes it.
+        for _ in 0..PIECES_A_WRITE / 5 {
+            crossbeam_epoch::pin().flush();
         }
         Ok(())
     }
@@ -197,21 +206,34 @@ impl DiskStore {
             [(&archive.leaves, rows.clone()), (&archive.openings, rows), (&archive.checkpoints, checkpoints)]
         {
             let keys = tree.range(range).keys().collect::<Result<Vec<_>, _>>().map_err(|error| self.error(error))?;
-            self.write(tree, keys.into_iter().map(|key| (key.to_vec(), None)))?;
+            for keys in keys.chunks(PIECES_A_WRITE) {
+                let mut batch = sled::Batch::default();
+                keys.iter().for_each(|key| batch.remove(key));
+                self.apply(tree, batch)?;
+            }
         }
-        self.write(&self.marks, [(number.to_be_bytes().to_vec(), Some(write_marks(end, end)))])?;
+        self.write_marks([(number, (end, end))])?;
         self.sync()
+    }
+
+    /// Writes how far logs have come, now and one commit ago: of all of them or of none.
+    fn write_marks(&self, marks: impl IntoIterator<Item = (LogNumber, (Mark, Mark))>) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (number, (mark, before)) in marks {
+            batch.insert(&number.to_be_bytes(), encode_marks(mark, before));
+        }
+        self.apply(&self.marks, batch)
     }
 
     fn add_opening(&mut self, log: LogId, index: u64, opening: &[u8], writes: &mut Writes) -> Result<(), StoreError> {
         let Some(written) = self.written.get_mut(&log) else { return Ok(()) };
         let row_key = key(written.number, index / GROUP);
         let row = match writes.openings.get(&row_key) {
-            Some(row) => row.clone(),
-            None => self.archive.row(&self.archive.openings, written.number, index / GROUP)?,
+            Some(Some(row)) => row.clone(),
+            _ => self.archive.row(&self.archive.openings, written.number, index / GROUP)?,
         };
         written.openings.replace(index, opening);
-        writes.openings.insert(row_key, with_entry(&row, index, opening));
+        writes.openings.insert(row_key, Some(with_entry(&row, index, opening)));
         Ok(())
     }
 }
@@ -221,7 +243,7 @@ impl DiskStore {
 struct Writes {
     leaves: Rows,
     openings: Rows,
-    checkpoints: BTreeMap<[u8; 12], Option<Vec<u8>>>,
+    checkpoints: Rows,
     marks: BTreeMap<LogNumber, (Mark, Mark)>,
 }
 
@@ -232,8 +254,7 @@ impl Store for DiskStore {
             let row = self.marks.get(written.number.to_be_bytes()).map_err(|error| self.error(error))?;
             let Some(row) = row else { continue };
             let (mark, before) = parse_marks(&row).ok_or_else(|| self.archive.unreadable("a mark"))?;
-            let checkpoint = self.archive.checkpoint(log, 0, mark.size)?.map(|(_, note)| note);
-            stored.push(StoredLog { log, mark, before, checkpoint });
+            stored.push(StoredLog { log, mark, before });
         }
         stored.sort_by_key(|stored| stored.log);
         Ok(stored)
@@ -281,15 +302,10 @@ impl Store for DiskStore {
                 Record::Opening(late) => self.add_opening(late.log(), late.index(), late.opening(), &mut writes)?,
             }
         }
-        let rows = |rows: Rows| rows.into_iter().map(|(key, row)| (key.to_vec(), Some(row)));
-        self.write(&self.archive.openings, rows(writes.openings))?;
-        self.write(&self.archive.leaves, rows(writes.leaves))?;
-        self.write(&self.archive.checkpoints, writes.checkpoints.into_iter().map(|(key, row)| (key.to_vec(), row)))?;
-        let marks = writes.marks.into_iter();
-        self.write(
-            &self.marks,
-            marks.map(|(log, (mark, before))| (log.to_be_bytes().to_vec(), Some(write_marks(mark, before)))),
-        )?;
+        self.write(&self.archive.openings, writes.openings)?;
+        self.write(&self.archive.leaves, writes.leaves)?;
+        self.write(&self.archive.checkpoints, writes.checkpoints)?;
+        self.write_marks(writes.marks)?;
         // A crash up to here loses records that nobody has been told of, or some of them; what is left of a log leads to
         // the mark before or to the new one, and loading finds out which.
         self.sync()?;
@@ -304,7 +320,7 @@ impl Store for DiskStore {
     fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
         let mut writes = Writes::default();
         self.add_checkpoint(log, checkpoint, &mut writes);
-        self.write(&self.archive.checkpoints, writes.checkpoints.into_iter().map(|(key, row)| (key.to_vec(), row)))
+        self.write(&self.archive.checkpoints, writes.checkpoints)
     }
 }
 
@@ -333,15 +349,15 @@ impl Archive for DiskArchive {
         if above >= up_to {
             return Ok(None);
         }
-        let Some(row) = self.checkpoints.range(key(number, above + 1)..=key(number, up_to)).next_back() else {
-            return Ok(None);
-        };
-        let (key, note) = row.map_err(|error| into_error(&self.path, error))?;
+        let _reading = self.rows.read();
+        let last_piece = [key(number, up_to).as_slice(), &[u8::MAX]].concat();
+        let mut kept = self.checkpoints.range(key(number, above + 1).to_vec()..=last_piece);
+        let Some(found) = kept.next_back() else { return Ok(None) };
+        let (key, _) = found.map_err(|error| into_error(&self.path, error))?;
         let size = key.get(4..12).and_then(|size| Some(u64::from_be_bytes(size.try_into().ok()?)));
-        match (size, Note::parse(&note)) {
-            (Some(size), Ok(note)) => Ok(Some((size, note))),
-            _ => Err(self.unreadable("a checkpoint")),
-        }
+        let size = size.ok_or_else(|| self.unreadable("the size of a checkpoint"))?;
+        let note = Note::parse(&self.read_row(&self.checkpoints, number, size)?);
+        Ok(Some((size, note.map_err(|_| self.unreadable("a checkpoint"))?)))
     }
 
     fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, StoreError> {
@@ -397,8 +413,13 @@ impl DiskArchive {
 
     /// A row; empty if there is none.
     fn row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {
-        let row = tree.get(key(log, group)).map_err(|error| into_error(&self.path, error))?;
-        Ok(row.map_or_else(Vec::new, |row| row.to_vec()))
+        let _reading = self.rows.read();
+        self.read_row(tree, log, group)
+    }
+
+    fn read_row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {
+        let row = join(&key(log, group), |piece| tree.get(piece)).map_err(|error| into_error(&self.path, error))?;
+        row.ok_or_else(|| self.unreadable("a row cut short"))
     }
 
     fn grow(&self, admitted: &Admitted) {
@@ -445,7 +466,7 @@ fn parse_log(name: &[u8], number: &[u8]) -> Option<(LogId, LogNumber)> {
     Some((log, u32::from_be_bytes(number.try_into().ok()?)))
 }
 
-fn write_marks(mark: Mark, before: Mark) -> Vec<u8> {
+fn encode_marks(mark: Mark, before: Mark) -> Vec<u8> {
     let mut row = Vec::with_capacity(80);
     for mark in [mark, before] {
         row.extend_from_slice(&mark.size.to_be_bytes());
@@ -461,4 +482,26 @@ fn parse_marks(row: &[u8]) -> Option<(Mark, Mark)> {
         Some(Mark { size: u64::from_be_bytes(*size), root: Digest(root.try_into().ok()?) })
     };
     Some((parse(first)?, parse(second)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Software that is older than its store must not touch it: it would take what it does not know for damage, and set it
+    /// aside.
+    #[test]
+    fn a_store_of_newer_software_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = DiskStore::open(&path).unwrap();
+        let meta = store.db.open_tree("meta").unwrap();
+        meta.insert("format", &(FORMAT + 1).to_be_bytes()).unwrap();
+        drop((meta, store));
+        for _ in 0..2 {
+            let Err(error) = DiskStore::open(&path) else { panic!("it was opened") };
+            assert!(matches!(error, StoreError::Newer { found, known: FORMAT, .. } if found == FORMAT + 1), "{error}");
+            assert!(!error.is_damage() && error.to_string().contains("use a newer version"));
+        }
+    }
 }

@@ -3,6 +3,9 @@
 //! A row holds 64 consecutive leaves, or their openings, as a bundle: about 3.5 KB, which is what the database handles best
 //! (a row a statement takes four times the disk and minutes to load). Rows begin at multiples of 64, so that any leaf is
 //! found without an index, and the last row of a log is written again until it is full.
+//!
+//! Long notes and long leaves make rows of up to 66 KB. The database puts a page that has grown too large into a file of its
+//! own, which it never syncs; so longer rows are stored in pieces, and no page can get there.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +25,50 @@ pub(super) fn key(log: LogNumber, group: u64) -> [u8; 12] {
     key
 }
 
-/// Rows that are to be written, by key.
-pub(super) type Rows = BTreeMap<[u8; 12], Vec<u8>>;
+/// Longest value in the database. A page holds up to 20 of them (17 before it is split, 3 more from a page merged into
+/// it), and one beyond 128 KiB is not synced. Rows of common statements are 3.5 KB, and in one piece.
+pub(super) const PIECE: usize = 6 * 1024;
+
+/// Cuts a row into pieces, with their keys. The last piece is the one that is shorter than [`PIECE`], be it empty: so
+/// whatever a longer row has left behind it is never read.
+///
+/// The pieces of a row must be written together, and not while they are read: or else some of the old and some of the new
+/// would be taken for a row.
+pub(super) fn pieces<'a>(key: &'a [u8; 12], row: &'a [u8]) -> impl Iterator<Item = (Vec<u8>, &'a [u8])> {
+    let last = row.len() / PIECE;
+    (0..=last).map(move |number| {
+        let piece = &row[number * PIECE..row.len().min((number + 1) * PIECE)];
+        (piece_key(key, u8::try_from(number).expect("rows are far shorter than 256 pieces")), piece)
+    })
+}
+
+/// Puts the pieces of a row together again: empty if there is no such row, `None` if its end is missing.
+pub(super) fn join<E>(
+    key: &[u8; 12],
+    mut read: impl FnMut(&[u8]) -> Result<Option<sled::IVec>, E>,
+) -> Result<Option<Vec<u8>>, E> {
+    let mut row = Vec::new();
+    for number in 0..=u8::MAX {
+        let Some(piece) = read(&piece_key(key, number))? else { return Ok((number == 0).then_some(row)) };
+        row.extend_from_slice(&piece);
+        if piece.len() != PIECE {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+/// The first piece stands under the key of the row, the others behind it.
+fn piece_key(key: &[u8; 12], number: u8) -> Vec<u8> {
+    let mut piece = key.to_vec();
+    if number > 0 {
+        piece.push(number);
+    }
+    piece
+}
+
+/// Rows that are to be written, by key; `None` for those that are to be removed.
+pub(super) type Rows = BTreeMap<[u8; 12], Option<Vec<u8>>>;
 
 /// The row at the end of a log that is not full yet, or just is.
 #[derive(Clone, Debug, Default)]
@@ -52,11 +97,11 @@ impl Tail {
             bundle::push(&mut self.row, entry);
             self.size += 1;
             if self.size.is_multiple_of(GROUP) {
-                rows.insert(key(log, self.size / GROUP - 1), self.row.clone());
+                rows.insert(key(log, self.size / GROUP - 1), Some(self.row.clone()));
             }
         }
         if !self.size.is_multiple_of(GROUP) {
-            rows.insert(key(log, self.size / GROUP), self.row.clone());
+            rows.insert(key(log, self.size / GROUP), Some(self.row.clone()));
         }
     }
 
@@ -97,9 +142,26 @@ mod tests {
                 tail = Tail::new(pair[1], &tail.row);
             }
             let expected: Rows =
-                (0..4).map(|group| (key(7, group), bundle_of(group * 64..(group * 64 + 64).min(200)))).collect();
+                (0..4).map(|group| (key(7, group), Some(bundle_of(group * 64..(group * 64 + 64).min(200))))).collect();
             assert_eq!(rows, expected, "{steps:?}");
         }
+    }
+
+    #[test]
+    fn rows_of_any_length_are_the_same_after_they_were_cut_into_pieces() {
+        let whole: Vec<u8> = (0..5 * PIECE).map(|place| place.to_be_bytes()[7]).collect();
+        let mut stored = BTreeMap::new();
+        // From long to short: what longer rows leave behind is there, and not read.
+        for length in [5 * PIECE, 3 * PIECE + 1, 3 * PIECE, 2 * PIECE - 1, PIECE, PIECE - 1, 1, 0] {
+            let row = &whole[..length];
+            stored.extend(pieces(&key(7, 1), row).map(|(key, piece)| (key, sled::IVec::from(piece))));
+            assert!(stored.values().all(|piece| piece.len() <= PIECE));
+            let read = |key: &[u8]| Ok::<_, ()>(stored.get(key).cloned());
+            assert_eq!(join(&key(7, 1), read), Ok(Some(row.to_vec())), "{length}");
+            assert_eq!(join(&key(7, 2), read), Ok(Some(Vec::new())));
+        }
+        let cut_short = |key: &[u8]| Ok::<_, ()>((key.len() == 12).then(|| sled::IVec::from(&whole[..PIECE])));
+        assert_eq!(join(&key(7, 1), cut_short), Ok(None));
     }
 
     #[test]

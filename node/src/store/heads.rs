@@ -4,9 +4,8 @@
 //! the logs were: a log that is shorter is damage, not an empty log.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use hashmesh_protocol::armor::MAX_FILE;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
@@ -15,6 +14,7 @@ use hashmesh_protocol::ledger::{Ledger, Log};
 use hashmesh_protocol::names::LogId;
 
 use super::StoreError;
+use crate::folder::replace;
 
 /// What stands between two notes: no note holds a form feed.
 const BETWEEN: &str = "\u{c}\n";
@@ -74,15 +74,4 @@ impl HeadsFile {
         }
         heads
     }
-}
-
-/// Replaces a file so that after a crash either the old or the new one is there, whole.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }

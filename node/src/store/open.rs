@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::StoreError;
+use crate::folder::make_private;
 
 /// How long to wait for the lock of a process that is still dying.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -26,11 +27,19 @@ pub(super) struct Opened {
     pub(super) file: File,
 }
 
+/// Does something with the database in `path`, which panics over damaged files where it should say so.
+pub fn unless_damaged<T, E: From<StoreError>>(path: &Path, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let what = "the database cannot make out its own files".to_owned();
+        Err(StoreError::Unreadable { path: path.to_owned(), what }.into())
+    })
+}
+
 /// Opens the database in `path`, making it if it is not there.
 pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     let file_error = |path: &Path, error| StoreError::File { path: path.to_owned(), error };
     let is_new = !path.join("db").exists();
-    fs::create_dir_all(path).map_err(|error| file_error(path, error))?;
+    make_private(path)?;
     remove_unfinished_snapshots(path).map_err(|error| file_error(path, error))?;
     let db = match open_patiently(path) {
         Err(StoreError::Unreadable { .. }) if set_snapshots_aside(path).map_err(|e| file_error(path, e))? => {
@@ -55,18 +64,20 @@ fn open_patiently(path: &Path) -> Result<sled::Db, StoreError> {
     loop {
         // The flusher thread is also the database's only garbage collector: its interval is the one measured best.
         let config = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(Some(500));
-        let unreadable = |what: String| StoreError::Unreadable { path: path.to_owned(), what };
-        match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) if is_locked(&error) => {
+        let opened = unless_damaged(path, || Ok::<_, StoreError>(config.open()))?;
+        match opened {
+            Ok(db) => return Ok(db),
+            Err(error) if is_locked(&error) => {
                 if begun.elapsed() > LOCK_PATIENCE {
                     return Err(StoreError::InUse { path: path.to_owned() });
                 }
                 sleep(Duration::from_millis(100));
             }
-            Ok(Err(sled::Error::Corruption { .. })) => return Err(unreadable("it does not open".to_owned())),
-            Ok(Err(error)) => return Err(StoreError::Database { path: path.to_owned(), error: Box::new(error) }),
-            Err(_) => return Err(unreadable("the database cannot make out its own files".to_owned())),
+            Err(sled::Error::Corruption { .. }) => {
+                let what = "it does not open".to_owned();
+                return Err(StoreError::Unreadable { path: path.to_owned(), what });
+            }
+            Err(error) => return Err(StoreError::Database { path: path.to_owned(), error: Box::new(error) }),
         }
     }
 }

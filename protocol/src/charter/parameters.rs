@@ -2,6 +2,8 @@
 
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
+use crate::entries::MAX_LEAVES;
+
 /// The parameters of a charter. Times in milliseconds.
 #[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
 pub struct Parameters {
@@ -42,6 +44,9 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
+/// [`MAX_LEAVES`], as the charter writes it.
+const BATCH_LEAVES: u32 = MAX_LEAVES as u32;
+
 impl Parameters {
     /// What `hashmesh charter new` proposes. Only a proposal: nodes go by the charter they have adopted.
     ///
@@ -51,7 +56,7 @@ impl Parameters {
     pub fn standard() -> Self {
         Self {
             min_protocol: 1,
-            batch_leaves: 8192,
+            batch_leaves: BATCH_LEAVES,
             gossip_bytes: 32 * 1024,
             statements_per_day: 20_000_000,
             live_statements: 20_000_000,
@@ -104,11 +109,11 @@ impl Parameters {
     /// The bounds inside which the software works (SPEC 10.6); the sentence that is broken, if one is.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let bounds = [
-            ((1..=8192).contains(&self.batch_leaves), "batch_leaves must be 1 to 8192"),
+            ((1..=BATCH_LEAVES).contains(&self.batch_leaves), "batch_leaves must be 1 to 8192"),
             ((1024..=60_000).contains(&self.gossip_bytes), "gossip_bytes must be 1024 to 60000"),
             (self.statements_per_day > 0, "statements_per_day must be above 0"),
             ((1..=1 << 32).contains(&self.live_statements), "live_statements must be 1 to 4294967296"),
-            ((100..=HOUR).contains(&self.heads_interval), "heads_interval must be 100 ms to 1 h"),
+            ((SECOND..=HOUR).contains(&self.heads_interval), "heads_interval must be 1 s to 1 h"),
             (self.isolation >= self.heads_interval, "isolation must be at least heads_interval"),
             (self.clock_tolerance >= SECOND, "clock_tolerance must be at least 1 s"),
             (self.recosign >= MINUTE, "recosign must be at least 1 min"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Effect, Engine};
+use super::{Blame, Effect, Engine};
 use crate::checkpoint::Checkpoint;
 use crate::key::PublicKey;
 use crate::ledger::{Admission, Refusal};
@@ -73,7 +73,12 @@ impl Engine {
         let ahead = i64::try_from(heads.time.0).unwrap_or(i64::MAX).saturating_sub_unsigned(now.0);
         peer.heard = Some((now, ahead));
         self.voice.heard(peer.member);
-        for (log, note) in heads.heads {
+        // An honest node tells one head a log: what is beyond that is not read, or else one frame could take a tenth of a
+        // second of the one thread that decides.
+        for (log, note) in heads.heads.into_iter().take(self.federation.logs().len()) {
+            if self.ledger.log(log).is_none() {
+                continue;
+            }
             let size = Checkpoint::parse(note.text()).map_or(0, |checkpoint| checkpoint.size);
             match self.heard_head(log, size, note) {
                 Ok(admission) => {
@@ -84,7 +89,13 @@ impl Engine {
                         effects.push(Effect::KeepCheckpoint(log, checkpoint));
                     }
                 }
-                Err(refusal) => self.refused(from, refusal, effects),
+                Err(refusal) => {
+                    let relayer = refusal.blame() == Blame::Relayer;
+                    self.refused(from, refusal, effects);
+                    if relayer {
+                        break;
+                    }
+                }
             }
         }
         // The peer does not hold these, so it cannot be asked for them; but they were signed.

@@ -112,12 +112,8 @@ impl Disk {
 
 impl Store for Disk {
     fn logs(&self) -> Result<Vec<StoredLog>, StoreError> {
-        let stored = |(log, stored): (&LogId, &Stored)| StoredLog {
-            log: *log,
-            mark: stored.mark,
-            before: stored.before,
-            checkpoint: stored.checkpoints.values().next_back().cloned(),
-        };
+        let stored =
+            |(log, stored): (&LogId, &Stored)| StoredLog { log: *log, mark: stored.mark, before: stored.before };
         Ok(self.logs.iter().map(stored).collect())
     }
 
