@@ -165,6 +165,27 @@ async fn a_restarted_node_is_heard_and_hears_at_once() {
     }
 }
 
+/// Whoever reads its output may go away: once the pipe of the logs had no reader, the next line about a connection took the
+/// network down with it, and the node stayed up without one.
+#[tokio::test]
+async fn a_node_outlives_whoever_reads_its_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = founded(folder.path());
+    let mut run = cluster.member(0).command(&["run"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut deaf = run.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    drop(deaf.stderr.take());
+    eventually("a node", async || cluster.member(0).status().await.is_ok()).await;
+    cluster.start(1).unwrap();
+    eventually("a connection", async || !cluster.member(0).status().await.unwrap().peers.is_empty()).await;
+    cluster.kill(1).unwrap();
+    eventually("its end", async || cluster.member(0).status().await.unwrap().peers.is_empty()).await;
+    cluster.start(1).unwrap();
+    eventually("another", async || !cluster.member(0).status().await.unwrap().peers.is_empty()).await;
+    deaf.kill().unwrap();
+    deaf.wait().unwrap();
+}
+
 /// SPEC 15.6: a store that is gone is rebuilt from peers, and nothing is signed before.
 #[tokio::test]
 async fn a_lost_store_is_rebuilt_from_peers() {

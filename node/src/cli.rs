@@ -102,6 +102,12 @@ fn write_out(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Tells a person something on standard error. If nobody listens there, nobody can be told of that either.
+fn complain(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _unheard = writeln!(std::io::stderr(), "{text}");
+}
+
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Done {
@@ -122,7 +128,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Done::Part) => ExitCode::from(4),
         Ok(Done::Code(code)) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("hashmesh: {}", sentence(&error));
+            complain(format_args!("hashmesh: {}", sentence(&error)));
             let unreachable = matches!(error.downcast_ref(), Some(ClientError::Unreachable { .. }));
             ExitCode::from(if unreachable { 3 } else { 1 })
         }

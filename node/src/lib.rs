@@ -16,5 +16,6 @@ pub mod index;
 pub mod keys;
 pub mod mailbox;
 pub mod net;
+pub mod panics;
 pub mod signer;
 pub mod store;

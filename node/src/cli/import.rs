@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use super::publish::media;
-use super::{Context, Done, write_out};
+use super::{Context, Done, complain, write_out};
 use crate::api::form::{ImportRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest};
 use crate::client::{Client, ClientError};
 use crate::folder::Folder;
@@ -183,7 +183,7 @@ impl Import {
             let text = serde_json::to_string(&json!({ "line": line, "error": error }))?;
             return bar.suspend(|| write_out(&(text + "\n")));
         }
-        bar.suspend(|| eprintln!("line {line}: {error}"));
+        bar.suspend(|| complain(format_args!("line {line}: {error}")));
         Ok(())
     }
 }

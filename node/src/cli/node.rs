@@ -11,12 +11,13 @@ use toml_edit::{Array, DocumentMut, Item, Table, value};
 use tracing_subscriber::EnvFilter;
 
 use super::table::table;
-use super::{Context, Done};
+use super::{Context, Done, complain};
 use crate::api::form::{SignAloneRequest, StatusAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::daemon;
 use crate::folder::{read_text, sync_parent};
+use crate::panics;
 use crate::signer::Signer;
 
 /// Run the node, until it is interrupted.
@@ -29,18 +30,21 @@ impl Run {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
         let filter = EnvFilter::try_from_env("HASHMESH_LOG").unwrap_or_else(|_| EnvFilter::new("hashmesh=info,warn"));
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // A line that cannot be written is lost: reporting that, on standard error again, would panic where it was logged.
+        let logs = logs.log_internal_errors(false);
         if context.json {
             logs.json().init();
         } else {
             logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
         }
+        panics::end_the_process();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let folder = context.folder.clone();
         let query = folder.query_socket();
         let ended = runtime.block_on(daemon::run(folder, || {
             // For whoever waits for it: the first line on standard output means that queries are answered.
-            println!("ready {}", query.display());
-            let _closed = std::io::stdout().flush();
+            let mut out = std::io::stdout();
+            let _closed = writeln!(out, "ready {}", query.display()).and_then(|()| out.flush());
         }));
         // Blocking work that is still under way (a read for a peer) need not be waited for.
         runtime.shutdown_background();
@@ -186,10 +190,10 @@ async fn ask_origin(client: &mut Client) -> anyhow::Result<String> {
     let status: StatusAnswer = client.get("/v1/status").await?;
     let own = status.logs.iter().find(|log| log.member == status.member);
     let own = own.map(|log| log.origin.as_str()).unwrap_or_default();
-    eprint!(
+    complain(format_args!(
         "If this node was restored from a backup, signing now makes a second history of its log.\n\
-         If you are sure that nothing newer was ever signed, type the origin of the log,\n{own}\n> "
-    );
+         If you are sure that nothing newer was ever signed, type the origin of the log,\n{own}"
+    ));
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed)?;
     Ok(typed.trim().to_owned())

@@ -8,7 +8,7 @@ use hashmesh_protocol::content_hash::{ContentHash, Media};
 use hashmesh_protocol::statement::Reason;
 
 use super::table::table;
-use super::{Context, Done};
+use super::{Context, Done, complain};
 use crate::api::form::{PublishAnswer, PublishStatus, StatementForm, StatementsRequest};
 use crate::client::Client;
 use crate::images::hash_file;
@@ -63,7 +63,7 @@ impl Add {
         for file in &self.image {
             let found = hash_file(file)?;
             if let Err(why) = &found.pdq {
-                eprintln!("hashmesh: {}: no PDQ hash: {why}; its exact hashes are added", file.display());
+                complain(format_args!("hashmesh: {}: no PDQ hash: {why}; its exact hashes are added", file.display()));
             }
             let media = self.media.or(found.pdq.is_ok().then_some(Media::Image));
             hashes.extend(found.all().map(|(hash, quality)| (hash, media, quality)));

@@ -6,12 +6,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::StoreError;
+use crate::panics::caught;
 
 /// How long to wait for the lock of a process that is still dying.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -56,17 +56,17 @@ fn open_patiently(path: &Path) -> Result<sled::Db, StoreError> {
         // The flusher thread is also the database's only garbage collector: its interval is the one measured best.
         let config = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(Some(500));
         let unreadable = |what: String| StoreError::Unreadable { path: path.to_owned(), what };
-        match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) if is_locked(&error) => {
+        match caught(|| config.open()) {
+            Some(Ok(db)) => return Ok(db),
+            Some(Err(error)) if is_locked(&error) => {
                 if begun.elapsed() > LOCK_PATIENCE {
                     return Err(StoreError::InUse { path: path.to_owned() });
                 }
                 sleep(Duration::from_millis(100));
             }
-            Ok(Err(sled::Error::Corruption { .. })) => return Err(unreadable("it does not open".to_owned())),
-            Ok(Err(error)) => return Err(StoreError::Database { path: path.to_owned(), error: Box::new(error) }),
-            Err(_) => return Err(unreadable("the database cannot make out its own files".to_owned())),
+            Some(Err(sled::Error::Corruption { .. })) => return Err(unreadable("it does not open".to_owned())),
+            Some(Err(error)) => return Err(StoreError::Database { path: path.to_owned(), error: Box::new(error) }),
+            None => return Err(unreadable("the database cannot make out its own files".to_owned())),
         }
     }
 }
