@@ -15,6 +15,7 @@ pub mod import;
 pub mod index;
 pub mod keys;
 pub mod mailbox;
+pub mod making;
 pub mod net;
 pub mod panics;
 pub mod signer;

@@ -181,9 +181,14 @@ impl Net {
     }
 }
 
-/// Whether this is an address that a node can listen on or be found at.
+/// Whether this is an address that a node can be found at.
 pub fn check_address(text: &str) -> Result<(), NetError> {
     dial::parse(text).map(|_| ())
+}
+
+/// Whether this is an address that a node can listen on, and that others can be told.
+pub fn check_listen(text: &str) -> Result<(), NetError> {
+    dial::parse_listen(text).map(|_| ())
 }
 
 /// The libp2p identity of a node key.
@@ -207,7 +212,7 @@ fn nodes_by_id(federation: &Federation) -> HashMap<PeerId, (PublicKey, MemberId)
 }
 
 /// An error with its causes, in one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
