@@ -207,14 +207,8 @@ async fn until_told(mut driver: tokio::task::JoinHandle<Result<(), DriverError>>
         ended = &mut driver => ended.expect("the driver does not panic"),
     };
     let Err(error) = failed else { return Ended::Told(tokio::spawn(async { Ok(()) })) };
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
-    tracing::error!(why, "nothing is published or received any more; queries are still answered");
-    shared.stopped.store(Some(Arc::new(why)));
+    let why = shared.stopped.load_full();
+    tracing::error!(why = why.as_deref(), "nothing is published or received any more; queries are still answered");
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

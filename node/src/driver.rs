@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::mailbox::Mailbox;
-use crate::net::Net;
+use crate::net::{Net, chain};
 use crate::signer::{Signer, SignerError};
 use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
 
@@ -131,7 +131,12 @@ impl Driver {
 
     fn run(self) -> Result<(), DriverError> {
         let (mailbox, callers) = (self.mailbox.clone(), self.callers.clone());
+        let shared = self.shared.clone();
         let ended = self.work();
+        if let Err(error) = &ended {
+            // Before anybody is dismissed: whoever waits asks for the reason then.
+            shared.stopped.store(Some(Arc::new(chain(error))));
+        }
         mailbox.close();
         callers.dismiss();
         ended

@@ -256,6 +256,16 @@ pub struct SignAloneRequest {
     pub origin: String,
 }
 
+/// Answer to `POST /v1/sign-alone`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct SignAloneAnswer {
+    /// The origin of the own log.
+    pub origin: String,
+    /// Why nothing is signed all the same, if so: the order only stands in for members that cannot be heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<String>,
+}
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct StatusAnswer {

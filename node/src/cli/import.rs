@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -17,7 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::publish::media;
 use super::{Context, Done, complain, write_out};
-use crate::api::form::{ImportRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest};
+use crate::api::form::{ImportRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest, StatusAnswer};
 use crate::client::{Client, ClientError};
 use crate::folder::Folder;
 use crate::import::{Row, read};
@@ -28,8 +28,9 @@ const AT_ONCE: usize = 8192;
 /// Requests under way: one is being signed while the next is on its way and a third is read.
 const UNDER_WAY: usize = 3;
 
-/// How often a request is repeated that came at a bad moment.
-const TRIES: u32 = 60;
+/// How long a request is repeated that came at a bad moment. A node that has just started signs within seconds, once it has
+/// heard the others; one that is alone does not, however long it is asked.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Put a whole list of hashes on the list.
 ///
@@ -85,39 +86,57 @@ impl Import {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         // An empty piece first: a node that does not answer, or a label that does not exist, should not cost a minute.
         let (_, nothing) = self.request(Vec::new());
-        send(context.folder.clone(), (Vec::new(), nothing)).await?;
+        send(context.folder.clone(), ProgressBar::hidden(), (Vec::new(), nothing)).await?;
+        let mut client = Client::admin(&context.folder).await?;
+        if let Some(why) = client.get::<StatusAnswer>("/v1/status").await?.silent {
+            complain(format_args!("hashmesh: nothing is signed yet: {why}"));
+        }
         let (list, size) = open(&self.file)?;
         let bar = progress(size);
+        let mut totals = Totals::default();
+        let done = self.stream(context, list, &bar, &mut totals).await;
+        bar.finish_and_clear();
+        if let Err(error) = done {
+            let Totals { added, known, refused, .. } = totals;
+            complain(format_args!("hashmesh: {added} added, {known} known before, {refused} refused until then"));
+            return Err(error.context("the import was cut off; importing the same file again goes on where this ended"));
+        }
+        context.print(&totals, || {
+            let Totals { lines, added, known, refused } = &totals;
+            let lines = format!("{lines} {}", if *lines == 1 { "line" } else { "lines" });
+            format!("{lines}: {added} added, {known} known before, {refused} refused\n")
+        })?;
+        Ok(if totals.refused == 0 { Done::Whole } else { Done::Part })
+    }
+
+    /// Sends the list, piece by piece.
+    async fn stream(
+        &self,
+        context: &Context,
+        list: Box<dyn BufRead + Send>,
+        bar: &ProgressBar,
+        totals: &mut Totals,
+    ) -> anyhow::Result<()> {
         let (pieces, mut arriving) = mpsc::channel(2);
         let kind = self.kind;
         let reading = thread::spawn(move || read_pieces(list, kind, &pieces));
-        let mut totals = Totals::default();
         let mut under_way: JoinSet<Landed> = JoinSet::new();
         while let Some(piece) = arriving.recv().await {
             for (line, error) in piece.bad {
-                self.report(context, &bar, line, &error, &mut totals)?;
+                self.report(context, bar, line, &error, totals)?;
             }
             if under_way.len() == UNDER_WAY {
-                self.landed(context, &bar, under_way.join_next().await, &mut totals)?;
+                self.landed(context, bar, under_way.join_next().await, totals)?;
             }
             if !piece.rows.is_empty() {
-                under_way.spawn(send(context.folder.clone(), self.request(piece.rows)));
+                under_way.spawn(send(context.folder.clone(), bar.clone(), self.request(piece.rows)));
             }
             bar.set_position(piece.read);
         }
         while let Some(landed) = under_way.join_next().await {
-            self.landed(context, &bar, Some(landed), &mut totals)?;
+            self.landed(context, bar, Some(landed), totals)?;
         }
-        reading
-            .join()
-            .map_err(|_| anyhow!("reading the list failed"))?
-            .with_context(|| self.file.display().to_string())?;
-        bar.finish_and_clear();
-        context.print(&totals, || {
-            let Totals { lines, added, known, refused } = &totals;
-            format!("{lines} lines: {added} added, {known} known before, {refused} refused\n")
-        })?;
-        Ok(if totals.refused == 0 { Done::Whole } else { Done::Part })
+        reading.join().map_err(|_| anyhow!("reading the list failed"))?.with_context(|| self.file.display().to_string())
     }
 
     /// What is sent for some rows, and their line numbers.
@@ -194,20 +213,28 @@ enum Body {
     Statements(StatementsRequest),
 }
 
-/// Sends a piece; repeats it if the node cannot take it now.
-async fn send(folder: Folder, (numbers, body): (Vec<u64>, Body)) -> Landed {
+/// Sends a piece; repeats it if the node cannot take it now, and says why it waits.
+async fn send(folder: Folder, bar: ProgressBar, (numbers, body): (Vec<u64>, Body)) -> Landed {
     let mut client = Client::admin(&folder).await?;
-    for _ in 0..TRIES {
+    let begun = Instant::now();
+    let mut told = String::new();
+    loop {
         let sent = match &body {
             Body::Import(request) => client.post("/v1/import", request).await,
             Body::Statements(request) => client.post("/v1/statements", request).await,
         };
         match sent {
-            Err(ClientError::Later(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(ClientError::Later(why)) if begun.elapsed() > PATIENCE => bail!("gave up waiting: {why}"),
+            Err(ClientError::Later(why)) => {
+                if why != told {
+                    bar.suspend(|| complain(format_args!("hashmesh: waiting: {why}")));
+                    told = why;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             sent => return Ok((numbers, sent?)),
         }
     }
-    bail!("the node is too busy; importing the same file again goes on where this ended")
 }
 
 fn open(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::table::table;
 use super::{Context, Done, complain};
-use crate::api::form::{SignAloneRequest, StatusAnswer};
+use crate::api::form::{SignAloneAnswer, SignAloneRequest, StatusAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::daemon;
@@ -177,7 +177,10 @@ impl SignAlone {
             Some(origin) => origin,
             None => ask_origin(&mut client).await?,
         };
-        let answer: serde_json::Value = client.post("/v1/sign-alone", &SignAloneRequest { origin }).await?;
+        let answer: SignAloneAnswer = client.post("/v1/sign-alone", &SignAloneRequest { origin }).await?;
+        if let Some(why) = answer.silent {
+            bail!("the node will not wait for other members, but it signs nothing all the same: {why}");
+        }
         context.print(&answer, || "the node signs from now on, whoever it can hear\n".to_owned())?;
         Ok(Done::Whole)
     }
