@@ -104,7 +104,7 @@ pub(super) async fn import(
         let draft = |(text, salt): (&String, Salt)| {
             let hash: ContentHash = text.parse().map_err(text_of)?;
             let mut draft = Draft::add(hash, labels, salt, request.note.clone()).map_err(text_of)?;
-            set(&mut draft, request.media, None, expiry, request.incident);
+            set(&mut draft, request.media, expiry, request.incident);
             Ok(draft)
         };
         Ok(request.hashes.iter().zip(salts).map(draft).collect::<Vec<_>>())
@@ -189,7 +189,8 @@ fn draft(view: &View, form: StatementForm, salt: Salt) -> Result<Draft, String> 
         StatementForm::Add { hash: text, labels: names, media, quality, expiry, incident, note } => {
             let mut draft = Draft::add(hash(&text)?, labels(view, &names)?, salt, note).map_err(text_of)?;
             let expiry = expiry.as_deref().map(moment).transpose()?;
-            set(&mut draft, media, quality, expiry, incident);
+            draft.rate(quality).map_err(text_of)?;
+            set(&mut draft, media, expiry, incident);
             Ok(draft)
         }
         StatementForm::Dispute { hash: text, reason, note } => {
@@ -206,16 +207,10 @@ fn draft(view: &View, form: StatementForm, salt: Salt) -> Result<Draft, String> 
     }
 }
 
-fn set(
-    draft: &mut Draft,
-    to_media: Option<Media>,
-    to_quality: Option<u8>,
-    to_expiry: Option<Timestamp>,
-    to_incident: Option<u64>,
-) {
-    if let Draft::Add { media, quality, expiry, incident, .. } = draft {
+fn set(draft: &mut Draft, to_media: Option<Media>, to_expiry: Option<Timestamp>, to_incident: Option<u64>) {
+    if let Draft::Add { media, expiry, incident, .. } = draft {
         *media = to_media.unwrap_or(*media);
-        (*quality, *expiry, *incident) = (to_quality, to_expiry, to_incident);
+        (*expiry, *incident) = (to_expiry, to_incident);
     }
 }
 
