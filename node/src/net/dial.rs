@@ -4,7 +4,8 @@
 //! moment: two connections that cross would each look like a double to one side.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
@@ -99,6 +100,18 @@ pub(super) fn parse_listen(text: &str) -> Result<Multiaddr, NetError> {
         (_, Some(Protocol::Tcp(0))) => Err(bad("peers cannot be told port 0")),
         _ => Ok(address),
     }
+}
+
+/// Whether nobody listens at an address of this machine yet.
+pub(super) fn is_free(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::from(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::from(ip),
+        _ => return Ok(()),
+    };
+    let Some(Protocol::Tcp(port)) = parts.next() else { return Ok(()) };
+    TcpListener::bind((ip, port)).map(drop)
 }
 
 /// Replaces a host name by the addresses that it has now.
