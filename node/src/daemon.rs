@@ -229,6 +229,9 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     let genesis = genesis.map_err(|error| RunError::Documents { path, error })?;
     let federation = Arc::new(Federation::new(&genesis));
     keys::refuse_governance(&folder, &federation)?;
+    for stranger in config.peers.keys().filter(|member| federation.charter().member(**member).is_none()) {
+        tracing::warn!(member = %stranger, "[peers] in config.toml names somebody who is not a member; nobody is dialled there");
+    }
     let Some(card) = genesis.cards().get(&config.member) else {
         return Err(RunError::NotAMember(config.member.to_string()));
     };

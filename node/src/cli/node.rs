@@ -16,7 +16,8 @@ use crate::api::form::{SignAloneAnswer, SignAloneRequest, StatusAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::daemon;
-use crate::folder::{read_text, sync_parent};
+use crate::documents::Found;
+use crate::folder::{at, read_text, sync_parent};
 use crate::panics;
 use crate::signer::Signer;
 
@@ -92,11 +93,12 @@ impl PeersCommand {
                 if member == config.member {
                     bail!("{member} is this node's own member; its address is set under listen");
                 }
+                check_member(context, member)?;
                 let mut addresses = config.peers.get(&member).cloned().unwrap_or_default();
                 if !addresses.contains(&address) {
                     addresses.push(address);
                 }
-                set_addresses(context, member, &addresses)?;
+                changed(context, member, &addresses)?;
             }
             Self::Remove { member, address } => {
                 let mut addresses = config.peers.get(&member).cloned().unwrap_or_default();
@@ -105,11 +107,35 @@ impl PeersCommand {
                 if addresses.len() == before {
                     bail!("no such address of {member}");
                 }
-                set_addresses(context, member, &addresses)?;
+                changed(context, member, &addresses)?;
             }
         }
         Ok(Done::Whole)
     }
+}
+
+/// Whether somebody is a member, as far as this is known: before joining it is not.
+fn check_member(context: &Context, member: MemberId) -> anyhow::Result<()> {
+    let path = context.folder.genesis();
+    if !path.exists() {
+        return Ok(());
+    }
+    let found = Found::in_files(&[&path])?;
+    let members = &found.charter()?.body().members;
+    if members.iter().any(|known| known.id == member) {
+        return Ok(());
+    }
+    let known: Vec<_> = members.iter().map(|member| member.id.as_str()).collect();
+    bail!("{member} is not a member of this federation (members: {})", known.join(", "))
+}
+
+/// Writes a member's addresses and says what they are now.
+fn changed(context: &Context, member: MemberId, addresses: &[String]) -> anyhow::Result<()> {
+    set_addresses(context, member, addresses)?;
+    context.print(&json!({ "member": member, "addresses": addresses }), || {
+        let now = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
+        format!("{member}: {now}\nIt takes effect when the node starts.\n")
+    })
 }
 
 /// Changes one member's addresses in the file and leaves everything else in it as people wrote it.
@@ -124,12 +150,17 @@ fn set_addresses(context: &Context, member: MemberId, addresses: &[String]) -> a
         peers.insert(member.as_str(), value(addresses.iter().map(String::as_str).collect::<Array>()));
     }
     let beside = path.with_extension("toml.new");
-    fs::write(&beside, document.to_string())?;
-    fs::set_permissions(&beside, fs::metadata(&path)?.permissions())?;
-    fs::File::open(&beside)?.sync_all()?;
-    fs::rename(&beside, &path)?;
-    sync_parent(&path)?;
-    Ok(())
+    let replaced = (|| {
+        fs::write(&beside, document.to_string())?;
+        fs::set_permissions(&beside, fs::metadata(&path)?.permissions())?;
+        fs::File::open(&beside)?.sync_all()?;
+        fs::rename(&beside, &path)?;
+        sync_parent(&path)
+    })();
+    replaced.map_err(|error| {
+        let _gone = fs::remove_file(&beside);
+        at(&path, error).into()
+    })
 }
 
 /// The file that remembers what was signed.
@@ -165,7 +196,7 @@ impl SignerCommand {
 /// restored from a backup, they know better. Alone it cannot know. Written to the decision log.
 #[derive(Args, Debug)]
 pub(super) struct SignAlone {
-    /// The origin of this member's log, typed by a person; hashmesh status shows it. Asked for if absent.
+    /// The origin of this member's log, typed by a person; hashmesh log shows it. Asked for if absent.
     #[arg(long)]
     origin: Option<String>,
 }
