@@ -167,7 +167,7 @@ impl Cluster {
                 return Ok(begun.elapsed());
             }
             if begun.elapsed() > patience {
-                bail!("the nodes do not agree after {} s", patience.as_secs());
+                bail!("the nodes do not agree after {} s: {roots:?}", patience.as_secs());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

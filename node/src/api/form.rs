@@ -400,7 +400,7 @@ pub struct EntryForm {
     pub time: String,
     /// `add`, `dispute`, `revoke`, or `unknown` for what newer software wrote.
     pub say: String,
-    /// The content hash; absent where there is none or its opening is missing.
+    /// The content hash, of a revocation that which is withdrawn; absent where there is none or its opening is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
     /// Names of labels; codes of those that the charter does not have.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::table::table;
-use super::{Context, Done};
+use super::{Context, Done, write_out};
 use crate::config::Config;
 use crate::documents::{Found, write_genesis};
 use crate::folder::{read_text, write_new};
@@ -300,17 +300,14 @@ impl Sign {
             bail!("the key in {} is no member's governance key in this charter", path.display());
         };
         let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{}.sig", member.id)));
+        if !context.json {
+            write_out(&format!("{}\n", describe(charter)))?;
+        }
         let approval = charter.approve(member.id, &key);
         write_new(&output, 0o644, armor::write(&[Document::Approval(approval)]).as_bytes())?;
         let result = json!({ "charter": charter.id(), "member": member.id, "file": output });
         context.print(&result, || {
-            format!(
-                "{}\n{} has signed charter {}\nsignature: {}\n",
-                describe(charter),
-                member.id,
-                charter.id(),
-                output.display()
-            )
+            format!("{} has signed charter {}\nsignature: {}\n", member.id, charter.id(), output.display())
         })?;
         Ok(Done::Whole)
     }
