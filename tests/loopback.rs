@@ -363,6 +363,10 @@ async fn bad_requests_are_refused_and_change_nothing() {
         let (status, message) = refused(&mut query, "/v1/match", body).await;
         assert!(status == 400 && message.contains(part), "{status} {message}");
     }
+    match query.get::<Value>("/v1/match/%ff%fe").await {
+        Err(ClientError::Refused { status: 400, message }) => assert!(message.contains("UTF-8"), "{message}"),
+        other => panic!("{other:?}"),
+    }
     let many: Vec<&str> = std::iter::repeat_n(good.as_str(), 10_001).collect();
     assert_eq!(refused(&mut query, "/v1/match", json!({ "hashes": many })).await.0, 413);
     let large = "x".repeat(5_000_000);
@@ -448,7 +452,7 @@ async fn lists_are_imported_with_every_bad_line_named() {
     assert!(error.contains("line 4: the hash of the empty file"), "{error}");
     let json = String::from_utf8(import(&["--json"]).stdout).unwrap();
     assert!(json.contains("{\"error\":\"a md5 hash has 32 hex digits, this one has 2\",\"line\":3}"), "{json}");
-    assert!(json.contains("\"known\": 2"), "{json}");
+    assert!(json.contains("\"known\":2"), "{json}");
     let unknown = cluster.member(0).attempt(&["import", list.to_str().unwrap(), "--label", "nope"]).unwrap();
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("the charter has no label"));

@@ -39,10 +39,11 @@ pub(super) struct Part {
 ), responses((status = 200, body = LogAnswer), (status = 404, description = "no such member")))]
 pub(super) async fn show(
     State(view): State<Arc<View>>,
-    Path(member): Path<String>,
+    member: Result<Path<String>, axum::extract::rejection::PathRejection>,
     part: Result<Query<Part>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path(member) = member.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let Query(part) = part.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let member: MemberId = member.parse().map_err(Problem::bad)?;
     let status = view.shared.status.load();

@@ -221,7 +221,11 @@ impl New {
         let found_cards = Found::in_files(&self.cards)?;
         let labels = self.labels()?;
         let parameters = self.parameters()?;
-        let charter = found(self.federation, &found_cards.cards, labels, parameters)?;
+        let charter = found(self.federation, &found_cards.cards, labels, parameters);
+        let charter = charter.with_context(|| {
+            let files: Vec<_> = self.labels.iter().chain(&self.limits).map(|path| path.display().to_string()).collect();
+            if files.is_empty() { "no charter can be made of this".to_owned() } else { files.join(", ") }
+        })?;
         let charter_document = Document::Charter(Box::new(charter.clone()));
         let mut cards = found_cards.cards;
         cards.sort_by_key(|card| card.body().member);

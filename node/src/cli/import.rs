@@ -101,10 +101,13 @@ impl Import {
             complain(format_args!("hashmesh: {added} added, {known} known before, {refused} refused until then"));
             return Err(error.context("the import was cut off; importing the same file again goes on where this ended"));
         }
-        context.print(&totals, || {
-            let Totals { lines, added, known, refused } = &totals;
-            let lines = format!("{lines} {}", if *lines == 1 { "line" } else { "lines" });
-            format!("{lines}: {added} added, {known} known before, {refused} refused\n")
+        // As JSON a line, like those of the refused lines before it.
+        let Totals { lines, added, known, refused } = &totals;
+        let unit = if *lines == 1 { "line" } else { "lines" };
+        write_out(&if context.json {
+            serde_json::to_string(&totals)? + "\n"
+        } else {
+            format!("{lines} {unit}: {added} added, {known} known before, {refused} refused\n")
         })?;
         Ok(if totals.refused == 0 { Done::Whole } else { Done::Part })
     }
