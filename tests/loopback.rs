@@ -170,6 +170,27 @@ async fn a_restarted_node_is_heard_and_hears_at_once() {
     }
 }
 
+/// Whoever reads its output may go away: once the pipe of the logs had no reader, the next line about a connection took the
+/// network down with it, and the node stayed up without one.
+#[tokio::test]
+async fn a_node_outlives_whoever_reads_its_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = founded(folder.path());
+    let mut run = cluster.member(0).command(&["run"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut deaf = run.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    drop(deaf.stderr.take());
+    eventually("a node", async || cluster.member(0).status().await.is_ok()).await;
+    cluster.start(1).unwrap();
+    eventually("a connection", async || !cluster.member(0).status().await.unwrap().peers.is_empty()).await;
+    cluster.kill(1).unwrap();
+    eventually("its end", async || cluster.member(0).status().await.unwrap().peers.is_empty()).await;
+    cluster.start(1).unwrap();
+    eventually("another", async || !cluster.member(0).status().await.unwrap().peers.is_empty()).await;
+    deaf.kill().unwrap();
+    deaf.wait().unwrap();
+}
+
 /// SPEC 15.6: a store that is gone is rebuilt from peers, and nothing is signed before.
 #[tokio::test]
 async fn a_lost_store_is_rebuilt_from_peers() {
@@ -392,6 +413,10 @@ async fn bad_requests_are_refused_and_change_nothing() {
         let (status, message) = refused(&mut query, "/v1/match", body).await;
         assert!(status == 400 && message.contains(part), "{status} {message}");
     }
+    match query.get::<Value>("/v1/match/%ff%fe").await {
+        Err(ClientError::Refused { status: 400, message }) => assert!(message.contains("UTF-8"), "{message}"),
+        other => panic!("{other:?}"),
+    }
     let many: Vec<&str> = std::iter::repeat_n(good.as_str(), 10_001).collect();
     assert_eq!(refused(&mut query, "/v1/match", json!({ "hashes": many })).await.0, 413);
     let large = "x".repeat(5_000_000);
@@ -425,7 +450,10 @@ async fn bad_requests_are_refused_and_change_nothing() {
             json!({ "say": "add", "hash": good, "labels": ["demo"], "expiry": "2001-01-01T00:00:00Z" }),
             "expiry has passed",
         ),
+        (json!({ "say": "add", "hash": good, "labels": ["demo"], "quality": 101 }), "0 to 100"),
         (json!({ "say": "add", "hash": good, "labels": ["demo"], "note": "x".repeat(513) }), "at most 512 bytes"),
+        (json!({ "say": "add", "hash": good, "labels": ["demo"], "note": "\u{1b}[2J" }), "one line of text"),
+        (json!({ "say": "dispute", "hash": good, "reason": "lawful", "note": "a\nb" }), "one line of text"),
         (json!({ "say": "revoke", "hash": good, "reason": "mistake" }), "nothing to revoke"),
         (json!({ "say": "revoke", "position": "0/0", "reason": "mistake" }), "nor a dispute stands at 0/0"),
         (json!({ "say": "revoke", "position": "zero", "reason": "mistake" }), "not a position"),
@@ -474,7 +502,7 @@ async fn lists_are_imported_with_every_bad_line_named() {
     assert!(error.contains("line 4: the hash of the empty file"), "{error}");
     let json = String::from_utf8(import(&["--json"]).stdout).unwrap();
     assert!(json.contains("{\"error\":\"a md5 hash has 32 hex digits, this one has 2\",\"line\":3}"), "{json}");
-    assert!(json.contains("\"known\": 2"), "{json}");
+    assert!(json.contains("\"known\":2"), "{json}");
     let unknown = cluster.member(0).attempt(&["import", list.to_str().unwrap(), "--label", "nope"]).unwrap();
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("the charter has no label"));
@@ -503,6 +531,74 @@ async fn an_import_that_ends_early_says_how_far_it_got() {
     assert!(output.stdout.is_empty());
     assert!(error.contains(" 16384 added, 0 known before, 0 refused; importing the same list again"), "{error}");
     assert!(error.contains("no node answers"), "{error}");
+}
+
+/// SPEC 8.5: the order to sign alone stands in for members that cannot be heard, and for nothing else.
+#[tokio::test]
+async fn a_node_that_must_not_sign_says_so_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = running(folder.path()).await;
+    publish(cluster.member(0), vec![add(pdq(1))]).await.unwrap();
+    for at in 0..3 {
+        cluster.stop(at).unwrap();
+    }
+    fs::remove_dir_all(cluster.member(0).folder.store()).unwrap();
+    cluster.start(0).unwrap();
+    let acme = cluster.member(0);
+    let origin = acme.origin().await.unwrap();
+    let output = acme.attempt(&["sign-alone", "--origin", &origin]).unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("signs nothing all the same") && error.contains("but 1 were signed"), "{error}");
+    assert!(output.stdout.is_empty());
+}
+
+/// SPEC 15.4: on a disk that takes no more, what is asked is refused at once and with the cause; queries are answered.
+#[tokio::test]
+async fn a_node_whose_disk_is_full_says_why_it_takes_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = running(folder.path()).await;
+    publish(cluster.member(0), vec![add(pdq(1))]).await.unwrap();
+    cluster.stop(0).unwrap();
+    let mut full = std::process::Command::new("sh");
+    let run = cluster.member(0).command(&["run"]);
+    // No file may grow beyond 1 MiB: which a list of some size makes the database do.
+    full.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());
+    let mut full = full.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let acme = cluster.member(0);
+    eventually("a node", async || acme.status().await.is_ok_and(|status| status.silent.is_none())).await;
+    let list = folder.path().join("list");
+    fs::write(&list, (0..40_000).map(|number| format!("{}\n", pdq(number))).collect::<String>()).unwrap();
+    let begun = Instant::now();
+    for arguments in
+        [&["import", list.to_str().unwrap(), "--label", "demo"][..], &["add", &pdq(7).to_string(), "--label", "demo"]]
+    {
+        let output = acme.attempt(arguments).unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("nothing is published any more: what was said could not be made durable"), "{error}");
+        assert!(error.contains("os error") || error.contains("File too large"), "the cause: {error}");
+    }
+    assert!(begun.elapsed() < PATIENCE, "nobody waits for what does not pass");
+    assert_eq!(decisions(acme, &[pdq(1)]).await, [Decision::Review], "queries are answered on");
+    full.kill().unwrap();
+    full.wait().unwrap();
+}
+
+/// libp2p lets sockets share a port: of two nodes with one address, each heard some of the others.
+#[tokio::test]
+async fn two_nodes_do_not_share_a_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = founded(folder.path());
+    cluster.start(0).unwrap();
+    let configs = [0, 1].map(|at| fs::read_to_string(cluster.member(at).folder.config()).unwrap());
+    let listen = |config: &str| config.lines().find(|line| line.starts_with("listen")).unwrap().to_owned();
+    let taken = configs[1].replace(&listen(&configs[1]), &listen(&configs[0]));
+    fs::write(cluster.member(1).folder.config(), taken).unwrap();
+    let output = cluster.member(1).attempt(&["run"]).unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("is another node running there"), "{error}");
 }
 
 /// CBOR in, CBOR out; health, readiness, metrics, and a description of it all.

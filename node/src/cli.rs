@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::client::ClientError;
 use crate::folder::Folder;
@@ -30,7 +31,7 @@ pub struct Cli {
     /// The node's data folder.
     #[arg(long, global = true, env = "HASHMESH_DATA", default_value = "hashmesh-data", value_name = "DIR")]
     data: PathBuf,
-    /// Print results as JSON.
+    /// Print results as JSON, on standard output, and a reason why there are none as JSON on standard error.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -38,8 +39,13 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 not done, with the reason on standard error; 2 wrong usage; 3 no node answers; 4 done in part: some
-items were refused.";
+Exit codes:
+  0       done
+  1       not done, with the reason on standard error
+  2       wrong usage
+  3       no node answers
+  4       done in part: some items were refused
+  10, 20  of match --exit-code: something is to be reviewed, to be blocked";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -110,6 +116,12 @@ fn write_out(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Tells a person something on standard error. If nobody listens there, nobody can be told of that either.
+fn complain(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _unheard = writeln!(std::io::stderr(), "{text}");
+}
+
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Done {
@@ -130,7 +142,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Done::Part) => ExitCode::from(4),
         Ok(Done::Code(code)) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("hashmesh: {}", sentence(error.as_ref()));
+            if context.json {
+                complain(json!({ "error": sentence(error.as_ref()) }));
+            } else {
+                complain(format_args!("hashmesh: {}", sentence(error.as_ref())));
+            }
             let unreachable = matches!(error.downcast_ref(), Some(ClientError::Unreachable { .. }));
             ExitCode::from(if unreachable { 3 } else { 1 })
         }

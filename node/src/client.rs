@@ -113,6 +113,7 @@ impl Client {
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
+        let passes = response.headers().contains_key(header::RETRY_AFTER);
         let bytes = response.into_body().collect().await?.to_bytes();
         if status == StatusCode::OK {
             return Ok(bytes);
@@ -120,7 +121,7 @@ impl Client {
         let error = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
         let message = error.as_ref().and_then(|error| error["error"].as_str());
         let message = message.map_or_else(|| format!("the node answers {status}"), str::to_owned);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE && passes {
             return Err(ClientError::Later(message));
         }
         Err(ClientError::Refused { status: status.as_u16(), message })

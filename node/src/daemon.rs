@@ -288,9 +288,8 @@ async fn until_told(mut driver: tokio::task::JoinHandle<Result<(), DriverError>>
         ended = &mut driver => ended.expect("the driver does not panic"),
     };
     let Err(error) = failed else { return Ended::Told(tokio::spawn(async { Ok(()) })) };
-    let why = sentence(&error);
-    tracing::error!(why, "nothing is published or received any more; queries are still answered");
-    shared.stopped.store(Some(Arc::new(why)));
+    let why = shared.stopped.load_full();
+    tracing::error!(why = why.as_deref(), "nothing is published or received any more; queries are still answered");
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -311,6 +310,9 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     let genesis = genesis.map_err(|error| RunError::Documents { path, error })?;
     let federation = Arc::new(Federation::new(&genesis));
     keys::refuse_governance(&folder, &federation)?;
+    for stranger in config.peers.keys().filter(|member| federation.charter().member(**member).is_none()) {
+        tracing::warn!(member = %stranger, "[peers] in config.toml names somebody who is not a member; nobody is dialled there");
+    }
     let Some(card) = genesis.cards().get(&config.member) else {
         return Err(RunError::NotAMember(config.member.to_string()));
     };

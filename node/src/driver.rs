@@ -28,6 +28,7 @@ use crate::index::Matcher;
 use crate::mailbox::Mailbox;
 use crate::net::Net;
 use crate::quarantine::{Pace, Quarantine, Subject};
+use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
 use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
 
@@ -148,7 +149,12 @@ impl Driver {
 
     fn run(self) -> Result<(), DriverError> {
         let (mailbox, callers) = (self.mailbox.clone(), self.callers.clone());
+        let shared = self.shared.clone();
         let ended = self.work();
+        if let Err(error) = &ended {
+            // Before anybody is dismissed: whoever waits asks for the reason then.
+            shared.stopped.store(Some(Arc::new(sentence(error))));
+        }
         mailbox.close();
         callers.dismiss();
         ended

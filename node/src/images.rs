@@ -79,6 +79,10 @@ impl FileHashes {
 /// Hashes a file, reading it once for the exact hashes and once for the picture.
 pub fn hash_file(path: &Path) -> Result<FileHashes, FileError> {
     let failed = |error| FileError { path: path.to_owned(), error };
+    // A pipe or a device may never end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
     let mut file = File::open(path).map_err(failed)?;
     let exact = exact(&mut file).map_err(failed)?;
     file.rewind().map_err(failed)?;
@@ -198,6 +202,7 @@ mod tests {
         );
         assert_eq!(hashes.pdq, Err(NoPdq::NotAPicture));
         assert!(hash_file(&folder.path().join("missing")).is_err());
+        assert!(hash_file(Path::new("/dev/zero")).is_err(), "it has no end");
     }
 
     #[test]

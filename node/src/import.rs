@@ -49,7 +49,8 @@ pub enum LineError {
     Csv(String),
 }
 
-/// A line of a list: its number, counted from 1, and what it says. Empty lines and comments are left out.
+/// A line of a list: its number, counted from 1, and what it says. Empty lines and comments are left out; a row of CSV with
+/// several hashes comes once for each.
 pub type Numbered = (u64, Result<Row, LineError>);
 
 /// Reads a list. `kind` is that of bare values.
@@ -61,7 +62,9 @@ pub fn read<R: BufRead>(
     let mut lines = lines::Lines::default();
     // The header of a CSV file is its first line that says anything.
     match lines.next(&mut list)? {
-        Some((_, Ok(line))) if csv::is_header(&line) => return csv::read(&line, &mut lines, list, &mut visit),
+        Some((_, Ok(line))) if lines::parse(&line, kind).is_err() && csv::is_header(&line) => {
+            return csv::read(&line, kind, &mut lines, list, &mut visit);
+        }
         Some((number, line)) => visit((number, line.and_then(|line| lines::parse(&line, kind))))?,
         None => return Ok(()),
     }
@@ -121,6 +124,13 @@ mod tests {
         );
     }
 
+    /// What Windows writes in front of text: the first line of such a list was lost.
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        assert_eq!(hashes(&format!("\u{feff}md5:{MD5}\n"), None), [format!("md5:{MD5}")]);
+        assert_eq!(hashes(&format!("\u{feff}kind,hash\nmd5,{MD5}\n"), None), [format!("md5:{MD5}")]);
+    }
+
     #[test]
     fn bare_values_need_a_kind() {
         assert_eq!(hashes(&format!("{MD5}\n{MD5}"), Some(HashKind::Md5)).len(), 2);
@@ -176,6 +186,19 @@ mod tests {
         // What `tx dataset -P --csv` of python-threatexchange writes; its tags are not labels of the charter.
         let dataset = format!("signal_type,signal_str,collab,category,tags\nvideo_md5,{MD5},c,POSITIVE_CLASS,a b\n");
         assert_eq!(hashes(&dataset, None), [format!("md5:{MD5} video")]);
+        // A kind that is given counts where neither the row nor the hash says one.
+        let list = format!("name,hash\nx,{MD5}\ny,sha1:{sha1}\n");
+        assert_eq!(hashes(&list, Some(HashKind::Md5)), [format!("md5:{MD5}"), format!("sha1:{sha1}")]);
+        assert_eq!(read_all(&list, None)[0].1, Err("a bare value; say which kind it is with --kind".into()));
+        assert_eq!(hashes(&format!("hash\nmd5:{MD5}\n"), None), [format!("md5:{MD5}")], "one column");
+        assert_eq!(hashes(&format!("md5\n{MD5}\n"), None), [format!("md5:{MD5}")]);
+        assert_eq!(
+            hashes(&format!("md5,sha1,quality\n{MD5},{sha1},\n,{sha1},\n"), None),
+            [format!("md5:{MD5}"), format!("sha1:{sha1}"), format!("sha1:{sha1}")],
+            "every column of hashes counts"
+        );
+        assert_eq!(read_all("md5,sha1\n,\n", None), [(2, Err("no hash in this row".into()))]);
+        assert_eq!(hashes(&format!("md5\t{MD5}\n"), None), [format!("md5:{MD5}")], "a line, not a header");
         let rows = read_all(&format!("kind,hash\nmd5,{MD5}\nmd5,1\nmd5\nmd5,{MD5}\n"), None);
         assert_eq!(
             rows.iter().map(|(n, row)| (*n, row.is_ok())).collect::<Vec<_>>(),

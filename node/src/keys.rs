@@ -7,7 +7,8 @@ use hashmesh_protocol::card::MemberKeys;
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::key::{KeyError, SecretKey};
 
-use crate::folder::{Folder, FolderError, make_folder, read_secret, write_new};
+use crate::folder::{Folder, FolderError, read_secret};
+use crate::making::Making;
 
 /// The name of the governance key in its folder.
 pub const GOVERNANCE: &str = "governance.key";
@@ -60,13 +61,13 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeysError> {
 }
 
 /// Makes all four keys and writes them: three into the data folder, the governance key into a folder of its own.
-pub fn create(folder: &Folder, governance: &Path) -> Result<MemberKeys, KeysError> {
+pub fn create(folder: &Folder, governance: &Path, making: &mut Making) -> Result<MemberKeys, KeysError> {
     let key = || random().map(|seed| SecretKey::from_seed(&seed));
     let keys = MemberKeys { governance: key()?, log: key()?, witness: key()?, node: key()? };
-    make_folder(governance, 0o700)?;
-    write_new(&governance.join(GOVERNANCE), 0o600, keys.governance.to_pem().as_bytes())?;
+    making.folder(governance, 0o700)?;
+    making.file(&governance.join(GOVERNANCE), 0o600, keys.governance.to_pem().as_bytes())?;
     for (name, secret) in [("log", &keys.log), ("witness", &keys.witness), ("node", &keys.node)] {
-        write_new(&path(folder, name), 0o600, secret.to_pem().as_bytes())?;
+        making.file(&path(folder, name), 0o600, secret.to_pem().as_bytes())?;
     }
     Ok(keys)
 }

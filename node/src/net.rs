@@ -196,9 +196,14 @@ impl Shared {
     }
 }
 
-/// Whether this is an address that a node can listen on or be found at.
+/// Whether this is an address that a node can be found at.
 pub fn check_address(text: &str) -> Result<(), NetError> {
     dial::parse(text).map(|_| ())
+}
+
+/// Whether this is an address that a node can listen on, and that others can be told.
+pub fn check_listen(text: &str) -> Result<(), NetError> {
+    dial::parse_listen(text).map(|_| ())
 }
 
 /// The libp2p identity of a node key.

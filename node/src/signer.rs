@@ -17,6 +17,7 @@ use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::ledger::Mark;
 
 use crate::folder::{self, FolderError};
+use crate::making::Making;
 
 const MAGIC: &[u8; 16] = b"hashmesh-signer\n";
 const FORMAT: u32 = 1;
@@ -58,7 +59,8 @@ pub enum SignerError {
     /// Made on another machine, or copied.
     #[error(
         "{path} was made elsewhere: this folder is a copy, or was moved to another machine or disk. Two nodes with one log \
-         key would sign two histories. If the other one is gone for good, run: hashmesh signer adopt"
+         key would sign two histories. If the other one is gone for good, run: hashmesh signer adopt \
+         --only-one-of MEMBER"
     )]
     Copied {
         /// Which file.
@@ -98,8 +100,8 @@ pub enum SignerError {
 
 impl Signer {
     /// Makes the file for a new node. Only `init` calls this.
-    pub fn create(path: &Path) -> Result<(), SignerError> {
-        folder::write_new(path, 0o600, &[])?;
+    pub fn create(path: &Path, making: &mut Making) -> Result<(), SignerError> {
+        making.file(path, 0o600, &[])?;
         let file = OpenOptions::new().write(true).open(path).map_err(|error| folder::at(path, error))?;
         bind(&file, path)
     }
@@ -285,7 +287,9 @@ mod tests {
     fn new() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("signer");
-        Signer::create(&path).unwrap();
+        let mut making = Making::default();
+        Signer::create(&path, &mut making).unwrap();
+        making.finish();
         (folder, path)
     }
 

@@ -96,6 +96,32 @@ fn the_governance_key_does_not_get_into_the_data_folder_however_it_is_written() 
     }
 }
 
+/// It wrote keys, a card and a configuration before it found a policy in its way, and could then not be repeated.
+#[test]
+fn init_that_cannot_finish_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = ["--data", "acme", "init", "--member", "acme", "--name", "A", "--jurisdiction", "FR"];
+    let data = folder.path().join("acme");
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    fs::create_dir(&data).unwrap();
+    for taken in ["policy.toml", "acme.card", "signer"] {
+        std::os::unix::fs::symlink("nowhere", data.join(taken)).unwrap();
+        assert!(fails(folder.path(), &init, 1).contains(&format!("acme/{taken} exists already")));
+        assert_eq!(names(), [taken], "nothing else was made");
+        fs::remove_file(data.join(taken)).unwrap();
+    }
+    // The governance key cannot be written: whatever was made before it goes.
+    fs::write(folder.path().join("acme-governance"), "a file").unwrap();
+    assert!(fails(folder.path(), &init, 1).contains("acme-governance"));
+    assert!(names().is_empty(), "{:?}", names());
+    fs::remove_file(folder.path().join("acme-governance")).unwrap();
+    succeeds(folder.path(), &init);
+}
+
 #[test]
 fn init_refuses_what_the_rules_refuse() {
     let folder = tempfile::tempdir().unwrap();
@@ -121,6 +147,9 @@ fn init_refuses_what_the_rules_refuse() {
     assert!(attempt("Acme", "A", "FR", here, 2).contains("member id"));
     assert!(attempt("acme", "A", "France", here, 2).contains("two capital letters"));
     assert!(attempt("acme", " ", "FR", here, 1).contains("name"));
+    assert!(attempt("acme", "gnp\u{202e}.exe", "FR", here, 1).contains("reorder"));
+    assert!(attempt("acme", "A", "FR", "/dns/a.example/tcp/1", 1).contains("not on a name"));
+    assert!(attempt("acme", "A", "FR", "/ip4/127.0.0.1/tcp/0", 1).contains("port 0"));
     assert!(attempt("acme", "A", "FR", "127.0.0.1:4600", 1).contains("/ip4/127.0.0.1/tcp/4600"));
     let inside =
         ["--data", "x", "init", "--member", "a", "--name", "A", "--jurisdiction", "FR", "--governance", "x/governance"];
@@ -284,6 +313,24 @@ fn peers_are_kept_in_the_file_that_people_wrote() {
     assert!(run(&["list"]).contains("/dns/bolt.example/tcp/4600"));
     let nonsense = ["--data", "acme", "peers", "add", "bolt", "bolt.example:4600"];
     assert!(fails(folder.path(), &nonsense, 1).contains("not an address"));
+}
+
+#[test]
+fn peers_are_members_once_the_federation_is_known() {
+    let folder = founders();
+    for member in ["acme", "bolt", "crab"] {
+        succeeds(folder.path(), &["--data", member, "charter", "sign", "genesis.charter"]);
+    }
+    succeeds(folder.path(), &["--data", "acme", "join", "genesis.charter", "acme.sig", "bolt.sig", "crab.sig"]);
+    let add =
+        |member: &str| ["--data", "acme", "--json", "peers", "add", member, "/ip4/10.0.0.1/tcp/1"].map(str::to_owned);
+    let typo = add("bolr");
+    let error = fails(folder.path(), &typo.each_ref().map(String::as_str), 1);
+    let error: serde_json::Value = serde_json::from_str(&error).unwrap();
+    assert_eq!(error["error"], "bolr is not a member of this federation (members: acme, bolt, crab)");
+    let answer = succeeds(folder.path(), &add("bolt").each_ref().map(String::as_str));
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer, serde_json::json!({ "member": "bolt", "addresses": ["/ip4/10.0.0.1/tcp/1"] }));
 }
 
 #[test]

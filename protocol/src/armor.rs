@@ -64,7 +64,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, ArmorError> {
     // The parser passes over blocks that it cannot make out; an operator must hear of them.
     let begun = text.matches("-----BEGIN ").count();
     match blocks.len() {
-        0 => return Err(ArmorError::Nothing),
+        0 if begun == 0 => return Err(ArmorError::Nothing),
         whole if whole != begun => return Err(ArmorError::Damaged(format!("{begun} blocks begin, {whole} are whole"))),
         _ => {}
     }
@@ -147,6 +147,9 @@ mod tests {
         assert_eq!(read("hello"), Err(ArmorError::Nothing));
         let cut = &text[..text.len() - 40];
         assert!(matches!(read(cut), Err(ArmorError::Damaged(_))), "{:?}", read(cut));
+        let card = write(&documents()[1..2]);
+        let cut = &card[..card.len() - 40];
+        assert!(matches!(read(cut), Err(ArmorError::Damaged(_))), "the only block: {:?}", read(cut));
         let key = keys(0).log.to_pem();
         assert_eq!(read(&key), Err(ArmorError::Foreign("PRIVATE KEY".into())));
         let at = text.find("BEGIN HASHMESH CARD").unwrap() + 200;

@@ -9,6 +9,7 @@ use crate::codec::{self, CodecError};
 use crate::digest::{CardId, NetworkId};
 use crate::key::{Context, KeyError, Kind, PublicKey, SecretKey, Signature};
 use crate::names::{Jurisdiction, MemberId};
+use crate::text::is_plain;
 
 /// The version of cards that this software writes.
 const FORMAT: u64 = 1;
@@ -204,11 +205,13 @@ impl CardBody {
 impl Application {
     /// Checks the name.
     pub fn check(&self) -> Result<(), CardError> {
-        let printable = !self.name.trim().is_empty() && !self.name.chars().any(char::is_control);
+        let printable = !self.name.trim().is_empty() && self.name.chars().all(is_plain);
         if printable && self.name.len() <= MAX_NAME {
             return Ok(());
         }
-        Err(CardError::Rule("a member's name has 1 to 128 bytes, without control characters"))
+        Err(CardError::Rule(
+            "a member's name has 1 to 128 bytes, none of which control a terminal or hide or reorder text",
+        ))
     }
 }
 

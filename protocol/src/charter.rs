@@ -17,6 +17,7 @@ use crate::codec::{self, CodecError};
 use crate::digest::{CardId, CharterId, NetworkId};
 use crate::key::{Context, KeyError, Kind, PublicKey, SecretKey, Signature};
 use crate::names::{FederationName, Jurisdiction, MemberId, OriginPrefix};
+use crate::text::is_plain;
 
 /// The version of charters that this software reads and writes.
 const FORMAT: u64 = 1;
@@ -279,7 +280,7 @@ impl Label {
 }
 
 fn is_text(text: &str, max: usize) -> bool {
-    !text.trim().is_empty() && text.len() <= max && !text.chars().any(char::is_control)
+    !text.trim().is_empty() && text.len() <= max && text.chars().all(is_plain)
 }
 
 #[cfg(test)]

@@ -151,8 +151,11 @@ impl ContentHash {
     /// Reads the hex digits of a value, in either case.
     pub fn from_hex(kind: HashKind, digits: &str) -> Result<Self, ContentHashError> {
         let mut bytes = [0; 32];
+        if !digits.is_ascii() {
+            return Err(ContentHashError::NotHex(digits.chars().take(80).collect()));
+        }
         if digits.len() != kind.width() * 2 {
-            return Err(ContentHashError::WrongLength { kind, digits: digits.chars().count() });
+            return Err(ContentHashError::WrongLength { kind, digits: digits.len() });
         }
         hex::decode_to_slice(digits, &mut bytes[..kind.width()])
             .map_err(|_| ContentHashError::NotHex(digits.to_owned()))?;
@@ -209,6 +212,9 @@ const PDQ_ONES: std::ops::RangeInclusive<u32> = 80..=176;
 /// The lowest PDQ quality that is published or matched (SPEC 3.4): below it, pictures have too little in them to tell
 /// them apart. The value is the field's.
 pub const MIN_PDQ_QUALITY: u8 = 50;
+
+/// The highest PDQ quality.
+pub const MAX_PDQ_QUALITY: u8 = 100;
 
 /// Why a hash says nothing about content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -284,6 +290,13 @@ mod tests {
             error("md5:0011223344556677889900112233445g"),
             "\"0011223344556677889900112233445g\" is not hexadecimal"
         );
+    }
+
+    /// As a Japanese keyboard types them: as many as are needed, in three times as many bytes.
+    #[test]
+    fn full_width_digits_are_no_digits() {
+        let error = format!("md5:{}", "０".repeat(32)).parse::<ContentHash>().unwrap_err();
+        assert!(error.to_string().ends_with("is not hexadecimal"), "{error}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod opening;
 pub mod policy;
 pub mod serve;
 pub mod statement;
+pub mod text;
 pub mod time;
 pub mod tree;
 pub mod wire;

@@ -167,7 +167,7 @@ impl Cluster {
                 return Ok(begun.elapsed());
             }
             if begun.elapsed() > patience {
-                bail!("the nodes do not agree after {} s", patience.as_secs());
+                bail!("the nodes do not agree after {} s: {roots:?}", patience.as_secs());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -201,6 +201,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // All are told before any is waited for.
+        for process in self.members.iter().filter_map(|member| member.process.as_ref()) {
+            let _gone = ask_to_stop(process);
+        }
         for member in &mut self.members {
             if member.stop().is_err()
                 && let Some(mut process) = member.process.take()
@@ -280,8 +284,7 @@ impl Member {
 
     fn stop(&mut self) -> anyhow::Result<()> {
         let Some(process) = &mut self.process else { return Ok(()) };
-        let pid = rustix::process::Pid::from_child(process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        ask_to_stop(process)?;
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(20) {
             if process.try_wait()?.is_some() {
@@ -292,6 +295,10 @@ impl Member {
         }
         bail!("{} does not stop", self.id)
     }
+}
+
+fn ask_to_stop(process: &Child) -> rustix::io::Result<()> {
+    rustix::process::kill_process(rustix::process::Pid::from_child(process), rustix::process::Signal::TERM)
 }
 
 /// Runs a command to its end.

@@ -5,3 +5,4 @@ pub mod cluster;
 pub mod demo;
 pub mod founding;
 pub mod sim;
+pub mod tell;

@@ -1,7 +1,7 @@
 //! `admin.sock`: what operators do.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use hashmesh_protocol::content_hash::{ContentHash, Media};
-use hashmesh_protocol::engine::{Draft, Input, Outcome, Placed, Publication, Target};
+use hashmesh_protocol::engine::{Draft, Input, Outcome, Placed, Publication, Silence, Target};
 use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::Salt;
@@ -17,12 +17,13 @@ use hashmesh_protocol::statement::{Labels, Position};
 use hashmesh_protocol::time::Timestamp;
 use serde_json::json;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::body::Read;
 use super::error::{Problem, no_such_method, no_such_path};
 use super::form::{
-    ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneRequest, StatementForm, StatementsRequest,
+    ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneAnswer, SignAloneRequest, StatementForm,
+    StatementsRequest,
 };
 use super::{View, log, metrics, openapi, policy, query, status};
 use crate::decisions::Actor;
@@ -34,6 +35,9 @@ const MAX_STATEMENTS: usize = MAX_LEAVES;
 
 /// How long a publication waits for its signature, if the caller does not say.
 const WAIT: u64 = 30;
+
+/// How long the driver may take to show that it has taken up an order: it shows itself every second.
+const TAKEN_UP: Duration = Duration::from_secs(30);
 
 /// The paths of `admin.sock`: those of `query.sock`, and more.
 pub fn router(view: Arc<View>) -> Router {
@@ -105,7 +109,7 @@ pub(super) async fn import(
         let draft = |(text, salt): (&String, Salt)| {
             let hash: ContentHash = text.parse().map_err(text_of)?;
             let mut draft = Draft::add(hash, labels, salt, request.note.clone()).map_err(text_of)?;
-            set(&mut draft, request.media, None, expiry, request.incident);
+            set(&mut draft, request.media, expiry, request.incident);
             Ok(draft)
         };
         Ok(request.hashes.iter().zip(salts).map(draft).collect::<Vec<_>>())
@@ -117,8 +121,9 @@ pub(super) async fn import(
 
 /// Orders the node to sign although too few other members could be heard.
 #[utoipa::path(post, path = "/v1/sign-alone", request_body = SignAloneRequest, responses(
-    (status = 200, description = "done, and written to the decision log"),
+    (status = 200, body = SignAloneAnswer, description = "ordered, and written to the decision log"),
     (status = 400, description = "not the origin of the own log"),
+    (status = 503, description = "the node does nothing any more, with the reason"),
 ))]
 pub(super) async fn sign_alone(
     State(view): State<Arc<View>>,
@@ -131,8 +136,27 @@ pub(super) async fn sign_alone(
     }
     write_down(&view, actor, "sign-alone", json!({ "origin": own }))?;
     let sent = view.mailbox.send(Lane::Urgent, Input::SignAlone).await;
-    sent.map_err(|closed| Problem::later(closed, 5))?;
-    Ok(encoding.answer(&json!({ "origin": own })))
+    sent.map_err(|_| gone(&view))?;
+    let silent = taken_up(&view).await?.map(|silence| silence.to_string());
+    Ok(encoding.answer(&SignAloneAnswer { origin: own, silent }))
+}
+
+/// Waits until the driver has taken up what was sent to it before, and says whether the node signs then.
+async fn taken_up(view: &View) -> Result<Option<Silence>, Problem> {
+    let mut status = view.shared.status.load_full();
+    let begun = Instant::now();
+    // The first that changes may have been under way already when the order was sent.
+    for _ in 0..2 {
+        let before = status.clone();
+        while Arc::ptr_eq(&before, &status) {
+            if view.shared.stopped.load().is_some() || begun.elapsed() > TAKEN_UP {
+                return Err(gone(view));
+            }
+            sleep(Duration::from_millis(5)).await;
+            status = view.shared.status.load_full();
+        }
+    }
+    Ok(status.silence)
 }
 
 /// Runs what computes away from the threads that serve sockets.
@@ -170,7 +194,8 @@ fn draft(view: &View, form: StatementForm, salt: Salt) -> Result<Draft, String> 
         StatementForm::Add { hash: text, labels: names, media, quality, expiry, incident, note } => {
             let mut draft = Draft::add(hash(&text)?, labels(view, &names)?, salt, note).map_err(text_of)?;
             let expiry = expiry.as_deref().map(moment).transpose()?;
-            set(&mut draft, media, quality, expiry, incident);
+            draft.rate(quality).map_err(text_of)?;
+            set(&mut draft, media, expiry, incident);
             Ok(draft)
         }
         StatementForm::Dispute { hash: text, reason, note } => {
@@ -187,16 +212,10 @@ fn draft(view: &View, form: StatementForm, salt: Salt) -> Result<Draft, String> 
     }
 }
 
-fn set(
-    draft: &mut Draft,
-    to_media: Option<Media>,
-    to_quality: Option<u8>,
-    to_expiry: Option<Timestamp>,
-    to_incident: Option<u64>,
-) {
-    if let Draft::Add { media, quality, expiry, incident, .. } = draft {
+fn set(draft: &mut Draft, to_media: Option<Media>, to_expiry: Option<Timestamp>, to_incident: Option<u64>) {
+    if let Draft::Add { media, expiry, incident, .. } = draft {
         *media = to_media.unwrap_or(*media);
-        (*quality, *expiry, *incident) = (to_quality, to_expiry, to_incident);
+        (*expiry, *incident) = (to_expiry, to_incident);
     }
 }
 
@@ -234,10 +253,24 @@ fn own_origin(view: &View) -> Result<String, Problem> {
 }
 
 pub(super) fn write_down(view: &View, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), Problem> {
-    let written = view.decisions.write(actor, act, detail);
-    written.map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("nothing was done: {}", sentence(&error)))
+    view.decisions.write(actor, act, detail).map_err(|error| {
+        let why = format!("nothing was done, because it cannot be written down: {}", sentence(&error));
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why)
     })
+}
+
+/// Why this node takes up nothing new until somebody has mended something, if so. Asking again does not help.
+fn out_of_order(view: &View) -> Option<Problem> {
+    let stopped = view.shared.stopped.load_full().map(|why| format!("nothing is published any more: {why}"));
+    let silence = view.shared.status.load().silence;
+    let diverged = silence.filter(|silence| *silence == Silence::Diverged).map(|silence| silence.to_string());
+    stopped.or(diverged).map(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))
+}
+
+/// The driver is gone, with this reason.
+fn gone(view: &View) -> Problem {
+    let ending = || Problem::later("the node is shutting down; what was not answered may be repeated", 5);
+    out_of_order(view).unwrap_or_else(ending)
 }
 
 /// Publishes what could be drafted and reports on everything.
@@ -250,6 +283,9 @@ async fn publish(
     every_result: bool,
 ) -> Result<PublishAnswer, Problem> {
     let origin = own_origin(view)?;
+    if let Some(problem) = out_of_order(view) {
+        return Err(problem);
+    }
     if drafts.is_empty() {
         return Ok(PublishAnswer { origin, added: 0, known: 0, results: Vec::new() });
     }
@@ -301,7 +337,7 @@ async fn sign(
     // If the caller goes away, so does its place here.
     let _guard = Leave { view: Arc::clone(view), id };
     let sent = view.mailbox.send(lane, Input::Publish(Publication { id, drafts })).await;
-    sent.map_err(|closed| Problem::later(closed, 5))?;
+    sent.map_err(|_| gone(view))?;
     let silence = || view.shared.status.load().silence.map(|silence| format!("; {silence}")).unwrap_or_default();
     match timeout(wait, told).await {
         Ok(Ok(Outcome::Done(results))) => Ok(results),
@@ -310,7 +346,7 @@ async fn sign(
             Err(Problem::later(format!("too many statements are waiting to be signed{why}"), 5))
         }
         Ok(Ok(Outcome::Mute)) => Err(Problem::new(StatusCode::CONFLICT, "this node speaks for no member")),
-        Ok(Err(_)) => Err(Problem::later("the node is shutting down; what was not answered may be repeated", 5)),
+        Ok(Err(_)) => Err(gone(view)),
         Err(_) => {
             Err(Problem::later(format!("not signed within {} s{}; repeating it is safe", wait.as_secs(), silence()), 5))
         }

@@ -333,6 +333,16 @@ pub struct SignAloneRequest {
     pub origin: String,
 }
 
+/// Answer to `POST /v1/sign-alone`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct SignAloneAnswer {
+    /// The origin of the own log.
+    pub origin: String,
+    /// Why nothing is signed all the same, if so: the order only stands in for members that cannot be heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<String>,
+}
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct StatusAnswer {
@@ -467,7 +477,7 @@ pub struct EntryForm {
     pub time: String,
     /// `add`, `dispute`, `revoke`, or `unknown` for what newer software wrote.
     pub say: String,
-    /// The content hash; absent where there is none or its opening is missing.
+    /// The content hash, of a revocation that which is withdrawn; absent where there is none or its opening is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
     /// Names of labels; codes of those that the charter does not have.

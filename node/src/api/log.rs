@@ -10,7 +10,7 @@ use hashmesh_protocol::entries::{Disclosure, Entries, Entry};
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::opening::Opening;
 use hashmesh_protocol::serve::Archive as _;
-use hashmesh_protocol::statement::{Reason, Statement};
+use hashmesh_protocol::statement::{Position, Reason, Statement};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -39,10 +39,11 @@ pub(super) struct Part {
 ), responses((status = 200, body = LogAnswer), (status = 404, description = "no such member")))]
 pub(super) async fn show(
     State(view): State<Arc<View>>,
-    Path(member): Path<String>,
+    member: Result<Path<String>, axum::extract::rejection::PathRejection>,
     part: Result<Query<Part>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path(member) = member.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let Query(part) = part.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let member: MemberId = member.parse().map_err(Problem::bad)?;
     let status = view.shared.status.load();
@@ -66,10 +67,26 @@ fn read(view: &View, log: LogId, from: u64, to: u64) -> Result<Vec<EntryForm>, S
     let openings = bundles.openings.clone();
     let entries = Entries::read(log, from, bundles.leaves, bundles.openings).map_err(|error| error.to_string())?;
     let openings = bundle::entries(&openings).map(|opening| opening.unwrap_or_default());
-    Ok(entries.iter().zip(openings).map(|((index, entry), opening)| show_entry(view, index, entry, opening)).collect())
+    Ok(entries
+        .iter()
+        .zip(openings)
+        .map(|((index, entry), opening)| show_entry(view, log, index, entry, opening))
+        .collect())
 }
 
-fn show_entry(view: &View, index: u64, entry: &Entry, opening: &[u8]) -> EntryForm {
+/// The content hash of a statement of the same author, if it has been opened here.
+fn hash_at(view: &View, log: LogId, at: Position) -> Option<String> {
+    let log = LogId { epoch: at.epoch, ..log };
+    let bundles = view.archive.bundles(log, at.index, at.index + 1, usize::MAX).ok()?;
+    let entries = Entries::read(log, at.index, bundles.leaves, bundles.openings).ok()?;
+    let (_, entry) = entries.iter().next()?;
+    match &entry.disclosure {
+        Disclosure::Present(hash) => hash.map(|hash| hash.to_string()),
+        _ => None,
+    }
+}
+
+fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]) -> EntryForm {
     let statement = &entry.leaf.statement;
     let reason = |number: u64| Reason::from_number(number).map_or_else(|| number.to_string(), |r| r.to_string());
     let charter = view.federation.charter();
@@ -85,8 +102,9 @@ fn show_entry(view: &View, index: u64, entry: &Entry, opening: &[u8]) -> EntryFo
         index,
         time: entry.leaf.time.to_string(),
         say: say.to_owned(),
-        hash: match entry.disclosure {
-            Disclosure::Present(hash) => hash.map(|hash| hash.to_string()),
+        hash: match (&entry.disclosure, statement) {
+            (Disclosure::Present(Some(hash)), _) => Some(hash.to_string()),
+            (_, Statement::Revoke(_)) => statement.ends().and_then(|ended| hash_at(view, log, ended)),
             _ => None,
         },
         labels,

@@ -106,11 +106,12 @@ pub(super) struct MatchOptions {
 ), responses((status = 200, body = MatchAnswer), (status = 400, description = "not a hash")))]
 pub(super) async fn match_one(
     State(view): State<Arc<View>>,
-    Path(text): Path<String>,
+    text: Result<Path<String>, axum::extract::rejection::PathRejection>,
     options: Result<Query<MatchOptions>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let begun = Instant::now();
+    let Path(text) = text.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let Query(options) = options.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let hash: ContentHash = text.parse().map_err(Problem::bad)?;
     let asker = Asker::new(view, options.max_distance, options.explain)?;

@@ -11,7 +11,7 @@ use hashmesh_protocol::policy::{Decision, MAX_DISTANCE};
 use serde_json::json;
 
 use super::table::table;
-use super::{Context, Done};
+use super::{Context, Done, complain};
 use crate::api::form::{Claim, MatchAnswer, MatchRequest, MatchResult};
 use crate::client::Client;
 use crate::images::hash_file;
@@ -50,7 +50,7 @@ impl Match {
         for file in &self.image {
             let found = hash_file(file)?;
             if let Err(why) = &found.pdq {
-                eprintln!("hashmesh: {}: no PDQ hash: {why}", file.display());
+                complain(format_args!("hashmesh: {}: no PDQ hash: {why}", file.display()));
             }
             asked.extend(found.all().map(|(hash, _)| (hash, file.display().to_string())));
         }
@@ -62,7 +62,7 @@ impl Match {
                     Ok(row) => asked.push((row.hash, format!("line {number}"))),
                     Err(error) => {
                         bad += 1;
-                        eprintln!("line {number}: {error}");
+                        complain(format_args!("line {number}: {error}"));
                     }
                 }
                 Ok(())
@@ -161,7 +161,7 @@ impl Hash {
                 Ok(hashes) => hashes,
                 Err(error) => {
                     let error = sentence(&error);
-                    eprintln!("hashmesh: {error}");
+                    complain(format_args!("hashmesh: {error}"));
                     failed.push(error);
                     continue;
                 }
@@ -175,7 +175,7 @@ impl Hash {
             if let Some(why) = &no_pdq
                 && !context.json
             {
-                eprintln!("hashmesh: {}: no PDQ hash: {why}", file.display());
+                complain(format_args!("hashmesh: {}: no PDQ hash: {why}", file.display()));
             }
             forms.push(json!({ "file": file, "hashes": all, "quality": quality, "no_pdq": no_pdq }));
         }

@@ -14,11 +14,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::table::table;
-use super::{Context, Done};
+use super::{Context, Done, write_out};
 use crate::config::Config;
 use crate::documents::{Found, write_genesis};
 use crate::folder::{read_text, write_new};
 use crate::keys;
+use crate::making::Making;
 use crate::signer::Signer;
 
 /// Make keys, a card and a data folder for a new node.
@@ -73,8 +74,19 @@ impl Init {
         let folder = &context.folder;
         let governance = governance_folder(context, self.governance.as_ref());
         // Everything that can be refused is looked at before anything is written.
-        for taken in [folder.config(), folder.keys(), folder.signer(), governance.join(keys::GOVERNANCE)] {
-            if taken.exists() {
+        let card_path = folder.root().join(format!("{}.card", self.member));
+        for taken in [
+            folder.config(),
+            folder.policy(),
+            folder.keys(),
+            folder.signer(),
+            card_path.clone(),
+            folder.genesis(),
+            folder.store(),
+            governance.join(keys::GOVERNANCE),
+        ] {
+            // A link that leads nowhere is in the way too.
+            if taken.symlink_metadata().is_ok() {
                 bail!("{} exists already: a node has been set up here; nothing was changed", taken.display());
             }
         }
@@ -83,16 +95,20 @@ impl Init {
         }
         let application = Application { name: self.name, jurisdiction: self.jurisdiction };
         application.check()?;
-        crate::net::check_address(&self.listen)?;
+        crate::net::check_listen(&self.listen)?;
+        let mut making = Making::default();
+        for made in [folder.root(), &folder.keys(), &folder.store()] {
+            making.claim(made);
+        }
         folder.create()?;
-        let keys = keys::create(folder, &governance)?;
+        let keys = keys::create(folder, &governance, &mut making)?;
         let card = Card::first(self.member, application, &keys)?;
-        let card_path = folder.root().join(format!("{}.card", self.member));
         let id = card.id();
-        write_new(&card_path, 0o644, armor::write(&[Document::Card(Box::new(card))]).as_bytes())?;
-        write_new(&folder.config(), 0o600, Config::first(self.member, &self.listen).as_bytes())?;
-        write_new(&folder.policy(), 0o600, Policy::STANDARD.as_bytes())?;
-        Signer::create(&folder.signer())?;
+        making.file(&card_path, 0o644, armor::write(&[Document::Card(Box::new(card))]).as_bytes())?;
+        making.file(&folder.config(), 0o600, Config::first(self.member, &self.listen).as_bytes())?;
+        making.file(&folder.policy(), 0o600, Policy::STANDARD.as_bytes())?;
+        Signer::create(&folder.signer(), &mut making)?;
+        making.finish();
         let paths = json!({
             "member": self.member, "card": card_path, "card_id": id, "data": folder.root(), "governance": governance,
         });
@@ -221,7 +237,11 @@ impl New {
         let found_cards = Found::in_files(&self.cards)?;
         let labels = self.labels()?;
         let parameters = self.parameters()?;
-        let charter = found(self.federation, &found_cards.cards, labels, parameters)?;
+        let charter = found(self.federation, &found_cards.cards, labels, parameters);
+        let charter = charter.with_context(|| {
+            let files: Vec<_> = self.labels.iter().chain(&self.limits).map(|path| path.display().to_string()).collect();
+            if files.is_empty() { "no charter can be made of this".to_owned() } else { files.join(", ") }
+        })?;
         let charter_document = Document::Charter(Box::new(charter.clone()));
         let mut cards = found_cards.cards;
         cards.sort_by_key(|card| card.body().member);
@@ -300,17 +320,14 @@ impl Sign {
             bail!("the key in {} is no member's governance key in this charter", path.display());
         };
         let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{}.sig", member.id)));
+        if !context.json {
+            write_out(&format!("{}\n", describe(charter)))?;
+        }
         let approval = charter.approve(member.id, &key);
         write_new(&output, 0o644, armor::write(&[Document::Approval(approval)]).as_bytes())?;
         let result = json!({ "charter": charter.id(), "member": member.id, "file": output });
         context.print(&result, || {
-            format!(
-                "{}\n{} has signed charter {}\nsignature: {}\n",
-                describe(charter),
-                member.id,
-                charter.id(),
-                output.display()
-            )
+            format!("{} has signed charter {}\nsignature: {}\n", member.id, charter.id(), output.display())
         })?;
         Ok(Done::Whole)
     }

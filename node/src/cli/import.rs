@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use super::publish::media;
-use super::{Context, Done, write_out};
-use crate::api::form::{ImportRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest};
+use super::{Context, Done, complain, write_out};
+use crate::api::form::{ImportRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest, StatusAnswer};
 use crate::client::{Client, ClientError};
 use crate::folder::Folder;
 use crate::import::{Row, read};
@@ -30,8 +30,9 @@ const AT_ONCE: usize = MAX_LEAVES;
 /// Requests under way: one is being signed while the next is on its way and a third is read.
 const UNDER_WAY: usize = 3;
 
-/// How often a request is repeated that came at a bad moment.
-const TRIES: u32 = 60;
+/// How long a request is repeated that came at a bad moment. A node that has just started signs within seconds, once it has
+/// heard the others; one that is alone does not, however long it is asked.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Put a whole list of hashes on the list.
 ///
@@ -86,7 +87,8 @@ struct Totals {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { lines, added, known, refused } = self;
-        write!(f, "{lines} lines: {added} added, {known} known before, {refused} refused")
+        let unit = if *lines == 1 { "line" } else { "lines" };
+        write!(f, "{lines} {unit}: {added} added, {known} known before, {refused} refused")
     }
 }
 
@@ -94,33 +96,50 @@ impl Import {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         // An empty piece first: a node that does not answer, or a label that does not exist, should not cost a minute.
         let (_, nothing) = self.request(Vec::new());
-        send(context.folder.clone(), (Vec::new(), nothing)).await?;
+        send(context.folder.clone(), ProgressBar::hidden(), (Vec::new(), nothing)).await?;
+        let mut client = Client::admin(&context.folder).await?;
+        if let Some(why) = client.get::<StatusAnswer>("/v1/status").await?.silent {
+            complain(format_args!("hashmesh: nothing is signed yet: {why}"));
+        }
         let (list, size) = open(&self.file)?;
         let bar = progress(size);
+        let mut totals = Totals::default();
+        let done = self.stream(context, list, &bar, &mut totals).await;
+        bar.finish_and_clear();
+        done.with_context(|| format!("{totals}; importing the same list again goes on from there"))?;
+        // As JSON a line, like those of the refused lines before it.
+        write_out(&if context.json { serde_json::to_string(&totals)? + "\n" } else { format!("{totals}\n") })?;
+        Ok(if totals.refused == 0 { Done::Whole } else { Done::Part })
+    }
+
+    /// Sends the list, piece by piece.
+    async fn stream(
+        &self,
+        context: &Context,
+        list: Box<dyn BufRead + Send>,
+        bar: &ProgressBar,
+        totals: &mut Totals,
+    ) -> anyhow::Result<()> {
         let (pieces, mut arriving) = mpsc::channel(2);
         let kind = self.kind;
         let reading = thread::spawn(move || read_pieces(list, kind, &pieces));
-        let mut totals = Totals::default();
         let mut under_way: JoinSet<Landed> = JoinSet::new();
         let mut ended = Ok(());
         while let Some(piece) = arriving.recv().await {
-            ended = self.next(context, &bar, piece, &mut under_way, &mut totals).await;
+            ended = self.next(context, bar, piece, &mut under_way, totals).await;
             if ended.is_err() {
                 break;
             }
         }
         // Whatever went wrong, what is under way may still be published, and counts.
         while let Some(landed) = under_way.join_next().await {
-            ended = ended.and(self.landed(context, &bar, Some(landed), &mut totals));
+            ended = ended.and(self.landed(context, bar, Some(landed), totals));
         }
         if ended.is_ok() {
             let read = reading.join().map_err(|_| anyhow!("reading the list failed"))?;
             ended = read.with_context(|| self.file.display().to_string());
         }
-        bar.finish_and_clear();
-        ended.with_context(|| format!("{totals}; importing the same list again goes on from there"))?;
-        context.print(&totals, || format!("{totals}\n"))?;
-        Ok(if totals.refused == 0 { Done::Whole } else { Done::Part })
+        ended
     }
 
     /// Sends a piece, once there is room for it.
@@ -139,7 +158,7 @@ impl Import {
             self.landed(context, bar, under_way.join_next().await, totals)?;
         }
         if !piece.rows.is_empty() {
-            under_way.spawn(send(context.folder.clone(), self.request(piece.rows)));
+            under_way.spawn(send(context.folder.clone(), bar.clone(), self.request(piece.rows)));
         }
         bar.set_position(piece.read);
         Ok(())
@@ -208,7 +227,7 @@ impl Import {
             let text = serde_json::to_string(&json!({ "line": line, "error": error }))?;
             return bar.suspend(|| write_out(&(text + "\n")));
         }
-        bar.suspend(|| eprintln!("line {line}: {error}"));
+        bar.suspend(|| complain(format_args!("line {line}: {error}")));
         Ok(())
     }
 }
@@ -219,20 +238,28 @@ enum Body {
     Statements(StatementsRequest),
 }
 
-/// Sends a piece; repeats it if the node cannot take it now.
-async fn send(folder: Folder, (numbers, body): (Vec<u64>, Body)) -> Landed {
+/// Sends a piece; repeats it if the node cannot take it now, and says why it waits.
+async fn send(folder: Folder, bar: ProgressBar, (numbers, body): (Vec<u64>, Body)) -> Landed {
     let mut client = Client::admin(&folder).await?;
-    for _ in 0..TRIES {
+    let begun = Instant::now();
+    let mut told = String::new();
+    loop {
         let sent = match &body {
             Body::Import(request) => client.post("/v1/import", request).await,
             Body::Statements(request) => client.post("/v1/statements", request).await,
         };
         match sent {
-            Err(ClientError::Later(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(ClientError::Later(why)) if begun.elapsed() > PATIENCE => bail!("gave up waiting: {why}"),
+            Err(ClientError::Later(why)) => {
+                if why != told {
+                    bar.suspend(|| complain(format_args!("hashmesh: waiting: {why}")));
+                    told = why;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             sent => return Ok((numbers, sent?)),
         }
     }
-    bail!("the node is too busy")
 }
 
 fn open(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {

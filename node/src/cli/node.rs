@@ -10,12 +10,14 @@ use toml_edit::{Array, DocumentMut, Item, Table, value};
 use tracing_subscriber::EnvFilter;
 
 use super::table::table;
-use super::{Context, Done};
-use crate::api::form::{SignAloneRequest, StatusAnswer};
+use super::{Context, Done, complain};
+use crate::api::form::{SignAloneAnswer, SignAloneRequest, StatusAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::daemon;
-use crate::folder::{read_text, replace};
+use crate::documents::Found;
+use crate::folder::{at, read_text, replace};
+use crate::panics;
 use crate::signer::Signer;
 
 /// Run the node, until it is interrupted.
@@ -28,18 +30,21 @@ impl Run {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
         let filter = EnvFilter::try_from_env("HASHMESH_LOG").unwrap_or_else(|_| EnvFilter::new("hashmesh=info,warn"));
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // A line that cannot be written is lost: reporting that, on standard error again, would panic where it was logged.
+        let logs = logs.log_internal_errors(false);
         if context.json {
             logs.json().init();
         } else {
             logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
         }
+        panics::end_the_process();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let folder = context.folder.clone();
         let query = folder.query_socket();
         let ended = runtime.block_on(daemon::run(folder, || {
             // For whoever waits for it: the first line on standard output means that queries are answered.
-            println!("ready {}", query.display());
-            let _closed = std::io::stdout().flush();
+            let mut out = std::io::stdout();
+            let _closed = writeln!(out, "ready {}", query.display()).and_then(|()| out.flush());
         }));
         // Blocking work that is still under way (a read for a peer) need not be waited for.
         runtime.shutdown_background();
@@ -87,11 +92,12 @@ impl PeersCommand {
                 if member == config.member {
                     bail!("{member} is this node's own member; its address is set under listen");
                 }
+                check_member(context, member)?;
                 let mut addresses = config.peers.get(&member).cloned().unwrap_or_default();
                 if !addresses.contains(&address) {
                     addresses.push(address);
                 }
-                set_addresses(context, member, &addresses)?;
+                changed(context, member, &addresses)?;
             }
             Self::Remove { member, address } => {
                 let mut addresses = config.peers.get(&member).cloned().unwrap_or_default();
@@ -100,11 +106,35 @@ impl PeersCommand {
                 if addresses.len() == before {
                     bail!("no such address of {member}");
                 }
-                set_addresses(context, member, &addresses)?;
+                changed(context, member, &addresses)?;
             }
         }
         Ok(Done::Whole)
     }
+}
+
+/// Whether somebody is a member, as far as this is known: before joining it is not.
+fn check_member(context: &Context, member: MemberId) -> anyhow::Result<()> {
+    let path = context.folder.genesis();
+    if !path.exists() {
+        return Ok(());
+    }
+    let found = Found::in_files(&[&path])?;
+    let members = &found.charter()?.body().members;
+    if members.iter().any(|known| known.id == member) {
+        return Ok(());
+    }
+    let known: Vec<_> = members.iter().map(|member| member.id.as_str()).collect();
+    bail!("{member} is not a member of this federation (members: {})", known.join(", "))
+}
+
+/// Writes a member's addresses and says what they are now.
+fn changed(context: &Context, member: MemberId, addresses: &[String]) -> anyhow::Result<()> {
+    set_addresses(context, member, addresses)?;
+    context.print(&json!({ "member": member, "addresses": addresses }), || {
+        let now = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
+        format!("{member}: {now}\nIt takes effect when the node starts.\n")
+    })
 }
 
 /// Changes one member's addresses in the file and leaves everything else in it as people wrote it.
@@ -118,7 +148,7 @@ fn set_addresses(context: &Context, member: MemberId, addresses: &[String]) -> a
     } else {
         peers.insert(member.as_str(), value(addresses.iter().map(String::as_str).collect::<Array>()));
     }
-    replace(&path, document.to_string().as_bytes()).with_context(|| path.display().to_string())
+    replace(&path, document.to_string().as_bytes()).map_err(|error| at(&path, error).into())
 }
 
 /// The file that remembers what was signed.
@@ -154,7 +184,7 @@ impl SignerCommand {
 /// restored from a backup, they know better. Alone it cannot know. Written to the decision log.
 #[derive(Args, Debug)]
 pub(super) struct SignAlone {
-    /// The origin of this member's log, typed by a person; hashmesh status shows it. Asked for if absent.
+    /// The origin of this member's log, typed by a person; hashmesh log shows it. Asked for if absent.
     #[arg(long)]
     origin: Option<String>,
 }
@@ -166,7 +196,10 @@ impl SignAlone {
             Some(origin) => origin,
             None => ask_origin(&mut client).await?,
         };
-        let answer: serde_json::Value = client.post("/v1/sign-alone", &SignAloneRequest { origin }).await?;
+        let answer: SignAloneAnswer = client.post("/v1/sign-alone", &SignAloneRequest { origin }).await?;
+        if let Some(why) = answer.silent {
+            bail!("the node will not wait for other members, but it signs nothing all the same: {why}");
+        }
         context.print(&answer, || "the node signs from now on, whoever it can hear\n".to_owned())?;
         Ok(Done::Whole)
     }
@@ -179,10 +212,10 @@ async fn ask_origin(client: &mut Client) -> anyhow::Result<String> {
     let status: StatusAnswer = client.get("/v1/status").await?;
     let own = status.logs.iter().find(|log| log.member == status.member);
     let own = own.map(|log| log.origin.as_str()).unwrap_or_default();
-    eprint!(
+    complain(format_args!(
         "If this node was restored from a backup, signing now makes a second history of its log.\n\
-         If you are sure that nothing newer was ever signed, type the origin of the log,\n{own}\n> "
-    );
+         If you are sure that nothing newer was ever signed, type the origin of the log,\n{own}"
+    ));
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed)?;
     Ok(typed.trim().to_owned())

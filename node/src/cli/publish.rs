@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use hashmesh_protocol::content_hash::{ContentHash, Media};
+use hashmesh_protocol::content_hash::{ContentHash, MAX_PDQ_QUALITY, Media};
 use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::statement::Reason;
 
 use super::table::table;
-use super::{Context, Done};
+use super::{Context, Done, complain};
 use crate::api::form::{PublishAnswer, PublishStatus, StatementForm, StatementsRequest};
 use crate::client::Client;
 use crate::images::hash_file;
@@ -33,7 +33,7 @@ pub(super) struct Add {
     #[arg(long, value_parser = media)]
     media: Option<Media>,
     /// The PDQ quality, 0 to 100.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(..=i64::from(MAX_PDQ_QUALITY)))]
     quality: Option<u8>,
     /// From then on it should not be acted on, as in 2027-01-31T12:00:00Z.
     #[arg(long, value_name = "MOMENT")]
@@ -64,7 +64,7 @@ impl Add {
         for file in &self.image {
             let found = hash_file(file)?;
             if let Err(why) = &found.pdq {
-                eprintln!("hashmesh: {}: no PDQ hash: {why}; its exact hashes are added", file.display());
+                complain(format_args!("hashmesh: {}: no PDQ hash: {why}; its exact hashes are added", file.display()));
             }
             let media = self.media.or(found.pdq.is_ok().then_some(Media::Image));
             hashes.extend(found.all().map(|(hash, quality)| (hash, media, quality)));
@@ -145,26 +145,27 @@ async fn send(context: &Context, statements: Vec<StatementForm>) -> anyhow::Resu
     let named: Vec<String> = statements.iter().map(name).collect();
     let mut client = Client::admin(&context.folder).await?;
     let answer: PublishAnswer = client.post("/v1/statements", &StatementsRequest { statements, wait: None }).await?;
-    context.print(&answer, || {
-        let rows = answer.results.iter().map(|result| {
-            let status = match result.status {
-                PublishStatus::Added => "added",
-                PublishStatus::Known => "known",
-                PublishStatus::Refused => "refused",
-            };
-            let place = result.position.clone().or_else(|| result.error.clone()).unwrap_or_default();
-            vec![status.to_owned(), named.get(result.item).cloned().unwrap_or_default(), place]
-        });
-        table(&["STATUS", "STATEMENT", "POSITION"], &rows.collect::<Vec<_>>())
-    })?;
-    let refused = answer.results.iter().filter(|result| result.status == PublishStatus::Refused);
-    let mut first = refused.clone().filter_map(|result| result.error.as_deref());
-    match (refused.clone().count(), answer.results.len()) {
-        (0, _) => Ok(Done::Whole),
-        (refused, all) if refused == all => {
-            let why = first.next().unwrap_or("refused").to_owned();
-            bail!("nothing was published: {why}")
-        }
+    let refused: Vec<_> = answer.results.iter().filter(|result| result.status == PublishStatus::Refused).collect();
+    let none = !refused.is_empty() && refused.len() == answer.results.len();
+    // One reason is said once: in the error.
+    if context.json || !none || refused.len() > 1 {
+        context.print(&answer, || {
+            let rows = answer.results.iter().map(|result| {
+                let status = match result.status {
+                    PublishStatus::Added => "added",
+                    PublishStatus::Known => "known",
+                    PublishStatus::Refused => "refused",
+                };
+                let place = result.position.clone().or_else(|| result.error.clone()).unwrap_or_default();
+                vec![status.to_owned(), named.get(result.item).cloned().unwrap_or_default(), place]
+            });
+            table(&["STATUS", "STATEMENT", "POSITION"], &rows.collect::<Vec<_>>())
+        })?;
+    }
+    match refused.as_slice() {
+        [] => Ok(Done::Whole),
+        [only] if none => bail!("nothing was published: {}", only.error.as_deref().unwrap_or("refused")),
+        _ if none => bail!("nothing was published"),
         _ => Ok(Done::Part),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use hashmesh_protocol::names::MemberId;
+use hashmesh_protocol::text::escaped;
 
 use super::table::table;
 use super::{Context, Done};
@@ -55,7 +56,7 @@ fn describe(status: &StatusAnswer) -> String {
         writeln!(text, "warning     {warning}").expect("writing to memory");
     }
     for alarm in &status.alarms {
-        writeln!(text, "ALARM       {} {}", alarm.time, alarm.text).expect("writing to memory");
+        writeln!(text, "ALARM       {} {}", alarm.time, escaped(&alarm.text)).expect("writing to memory");
     }
     let peers: Vec<_> = status
         .peers

@@ -1,8 +1,9 @@
 //! Lists as CSV with a header.
 //!
-//! Columns are found by name: `hash`, `value` or `signal_str` holds the hash; `kind`, `type` or `signal_type` its kind,
-//! unless the hash names it; or a column is called `pdq`, `md5`, `sha1` or `sha256` itself. `quality` and `labels` (separated
-//! by spaces) are used where they are there. Others are passed over.
+//! Columns are found by name: `hash`, `value` or `signal_str` holds a hash; `kind`, `type` or `signal_type` its kind, unless
+//! the hash names it or a kind is given for all; and columns that are called `pdq`, `md5`, `sha1` or `sha256` hold hashes of
+//! theirs. A row may have several hashes; empty fields are none. `quality` (of the PDQ hash, where there are several) and
+//! `labels` (separated by spaces) are used where they are there. Others are passed over.
 
 use std::io::{self, BufRead};
 
@@ -17,7 +18,7 @@ const KIND: [&str; 3] = ["kind", "type", "signal_type"];
 
 /// Which columns mean something.
 struct Columns {
-    value: Value,
+    values: Vec<Value>,
     quality: Option<usize>,
     labels: Option<usize>,
 }
@@ -29,13 +30,13 @@ enum Value {
     Own(usize, HashKind),
 }
 
-/// Whether a line is the header of a list as CSV.
+/// Whether a line that is no hash is the header of a list as CSV, be it of one column.
 pub(super) fn is_header(line: &str) -> bool {
-    delimiter(line).is_some_and(|delimiter| Columns::find(&split(line, delimiter)).is_some())
+    Columns::find(&split(line, delimiter(line))).is_some()
 }
 
-fn delimiter(line: &str) -> Option<u8> {
-    [b',', b';', b'\t'].into_iter().find(|delimiter| line.as_bytes().contains(delimiter))
+fn delimiter(line: &str) -> u8 {
+    [b',', b';', b'\t'].into_iter().find(|delimiter| line.as_bytes().contains(delimiter)).unwrap_or(b',')
 }
 
 fn split(line: &str, delimiter: u8) -> StringRecord {
@@ -48,27 +49,54 @@ impl Columns {
     fn find(header: &StringRecord) -> Option<Self> {
         let names: Vec<String> = header.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
         let find = |wanted: &[&str]| names.iter().position(|name| wanted.contains(&name.as_str()));
-        let own = || HashKind::ALL.into_iter().find_map(|kind| Some(Value::Own(find(&[kind.name()])?, kind)));
-        let value = find(&VALUE).map(|at| Value::Named(at, find(&KIND))).or_else(own)?;
-        Some(Self { value, quality: find(&["quality"]), labels: find(&["labels"]) })
+        let named = find(&VALUE).map(|at| Value::Named(at, find(&KIND)));
+        let own = HashKind::ALL.into_iter().filter_map(|kind| Some(Value::Own(find(&[kind.name()])?, kind)));
+        let values: Vec<Value> = named.into_iter().chain(own).collect();
+        (!values.is_empty()).then(|| Self { values, quality: find(&["quality"]), labels: find(&["labels"]) })
     }
 
-    fn row(&self, record: &StringRecord) -> Result<Row, LineError> {
+    /// The hashes of a row; `kind` is that of values that do not say theirs.
+    fn rows(&self, record: &StringRecord, kind: Option<HashKind>) -> Result<Vec<Row>, LineError> {
         let field = |at: usize| record.get(at).map(str::trim).unwrap_or_default();
-        let mut read = match &self.value {
-            Value::Own(at, kind) => row(kind.name(), field(*at))?,
-            Value::Named(at, Some(kind)) if !field(*kind).is_empty() => row(field(*kind), field(*at))?,
-            Value::Named(at, _) => {
-                let (name, value) = field(*at).split_once(':').ok_or(LineError::NoKind)?;
-                row(name, value)?
+        let quality = match self.quality.map(field).filter(|text| !text.is_empty()) {
+            Some(text) => {
+                let bad = || LineError::Csv(format!("{text:?} is not a quality (0 to 100)"));
+                Some(text.parse().ok().filter(|quality| *quality <= 100).ok_or_else(bad)?)
             }
+            None => None,
         };
-        if let Some(text) = self.quality.map(field).filter(|text| !text.is_empty()) {
-            let bad = || LineError::Csv(format!("{text:?} is not a quality (0 to 100)"));
-            read.quality = Some(text.parse().ok().filter(|quality| *quality <= 100).ok_or_else(bad)?);
+        let labels = self.labels.map(field).unwrap_or_default();
+        let mut rows = Vec::new();
+        for value in self.values.iter().filter(|value| !field(value.place()).is_empty()) {
+            let text = field(value.place());
+            let mut read = match value {
+                Value::Own(_, kind) => row(kind.name(), text)?,
+                Value::Named(_, Some(kind)) if !field(*kind).is_empty() => row(field(*kind), text)?,
+                Value::Named(..) => match (text.split_once(':'), kind) {
+                    (Some((name, digits)), _) => row(name, digits)?,
+                    (None, Some(kind)) => row(kind.name(), text)?,
+                    (None, None) => return Err(LineError::NoKind),
+                },
+            };
+            if self.values.len() == 1 || read.hash.kind() == HashKind::Pdq {
+                read.quality = quality;
+            }
+            read.labels = labels.split_whitespace().map(str::to_owned).collect();
+            rows.push(read);
         }
-        read.labels = self.labels.map(field).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        Ok(read)
+        if rows.is_empty() {
+            return Err(LineError::Csv("no hash in this row".to_owned()));
+        }
+        Ok(rows)
+    }
+}
+
+impl Value {
+    /// The column with the hash.
+    fn place(&self) -> usize {
+        match self {
+            Self::Named(at, _) | Self::Own(at, _) => *at,
+        }
     }
 }
 
@@ -76,22 +104,27 @@ impl Columns {
 /// line and not the rest of the file.
 pub(super) fn read<R: BufRead>(
     header: &str,
+    kind: Option<HashKind>,
     lines: &mut Lines,
     mut list: R,
     visit: &mut dyn FnMut(Numbered) -> io::Result<()>,
 ) -> io::Result<()> {
-    let delimiter = delimiter(header).unwrap_or(b',');
+    let delimiter = delimiter(header);
     let names = split(header, delimiter);
     let Some(columns) = Columns::find(&names) else { return Ok(()) };
     while let Some((number, line)) = lines.next(&mut list)? {
-        let row = line.and_then(|line| {
+        let rows = line.and_then(|line| {
             let record = split(&line, delimiter);
             if record.len() == names.len() {
-                return columns.row(&record);
+                return columns.rows(&record, kind);
             }
-            Err(LineError::Csv(format!("{} fields, the header has {}", record.len(), names.len())))
+            let (have, fields) = (record.len(), if record.len() == 1 { "field" } else { "fields" });
+            Err(LineError::Csv(format!("{have} {fields}, the header has {}", names.len())))
         });
-        visit((number, row))?;
+        match rows {
+            Ok(rows) => rows.into_iter().try_for_each(|row| visit((number, Ok(row))))?,
+            Err(error) => visit((number, Err(error)))?,
+        }
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ impl Lines {
             }
             match std::str::from_utf8(&line) {
                 Ok(text) => {
-                    let text = text.trim();
+                    let text = if self.number == 1 { text.trim_start_matches('\u{feff}') } else { text }.trim();
                     if !text.is_empty() && !text.starts_with('#') {
                         return Ok(Some((self.number, Ok(text.to_owned()))));
                     }

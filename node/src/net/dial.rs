@@ -4,7 +4,8 @@
 //! moment: two connections that cross would each look like a double to one side.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
@@ -87,6 +88,32 @@ pub(super) fn parse(text: &str) -> Result<Multiaddr, NetError> {
     }
 }
 
+/// Reads an address to listen on: of this machine, at a port that can be told to others.
+pub(super) fn parse_listen(text: &str) -> Result<Multiaddr, NetError> {
+    let bad = |why| NetError::Address(text.to_owned(), why);
+    let address = parse(text)?;
+    let mut parts = address.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)), _) => {
+            Err(bad("a node listens on an address of its machine, /ip4 or /ip6, not on a name"))
+        }
+        (_, Some(Protocol::Tcp(0))) => Err(bad("peers cannot be told port 0")),
+        _ => Ok(address),
+    }
+}
+
+/// Whether nobody listens at an address of this machine yet.
+pub(super) fn is_free(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::from(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::from(ip),
+        _ => return Ok(()),
+    };
+    let Some(Protocol::Tcp(port)) = parts.next() else { return Ok(()) };
+    TcpListener::bind((ip, port)).map(drop)
+}
+
 /// Replaces a host name by the addresses that it has now.
 pub(super) async fn resolve(address: Multiaddr) -> Vec<Multiaddr> {
     let mut parts = address.iter();
@@ -114,6 +141,14 @@ mod tests {
         }
         for bad in ["", "127.0.0.1:4600", "/ip4/127.0.0.1", "/ip4/127.0.0.1/udp/1", "/tcp/1", "/ip4/1.2.3.4/tcp/1/ws"] {
             assert!(matches!(parse(bad), Err(NetError::Address(..))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nodes_listen_on_addresses_and_ports_that_are_known() {
+        assert!(parse_listen("/ip4/0.0.0.0/tcp/4600").is_ok());
+        for bad in ["/dns/a.example/tcp/4600", "/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0"] {
+            assert!(matches!(parse_listen(bad), Err(NetError::Address(..))), "{bad}");
         }
     }
 

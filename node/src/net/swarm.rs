@@ -65,9 +65,11 @@ pub(super) async fn start(
     let members = nodes_by_id(&shared.federation);
     let mut swarm = build(shared, node, &shared.guests, members.len())?;
     for text in &config.listen {
-        let address = dial::parse(text)?;
+        let address = dial::parse_listen(text)?;
         let refused =
             |error: Box<dyn std::error::Error + Send + Sync>| NetError::Listen { address: text.clone(), error };
+        // libp2p lets several sockets share a port, and the system would spread the peers over both nodes.
+        dial::is_free(&address).map_err(|error| refused(Box::new(error)))?;
         swarm.listen_on(address).map_err(|error| refused(Box::new(error)))?;
         // Whether the port can be had is known only once the listener has been polled.
         loop {

@@ -6,13 +6,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::StoreError;
 use crate::folder::make_private;
+use crate::panics::caught;
 
 /// How long to wait for the lock of a process that is still dying.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ pub(super) struct Opened {
 
 /// Does something with the database in `path`, which panics over damaged files where it should say so.
 pub fn unless_damaged<T, E: From<StoreError>>(path: &Path, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+    caught(work).unwrap_or_else(|| {
         let what = "the database cannot make out its own files".to_owned();
         Err(StoreError::Unreadable { path: path.to_owned(), what }.into())
     })

@@ -2,11 +2,12 @@
 
 use crate::catalog::Attributes;
 use crate::charter::Charter;
-use crate::content_hash::{ContentHash, Emptiness, MIN_PDQ_QUALITY, Media};
+use crate::content_hash::{ContentHash, Emptiness, MAX_PDQ_QUALITY, MIN_PDQ_QUALITY, Media};
 use crate::digest::Digest;
 use crate::engine::Unpublishable;
 use crate::opening::{MAX_NOTE, Opening, Salt, commitment};
 use crate::statement::{Add, Dispute, Labels, Position, Reason, Statement};
+use crate::text::is_plain;
 use crate::time::Timestamp;
 
 /// A statement that is to be published.
@@ -66,6 +67,12 @@ pub enum DraftError {
     /// The remark is too long.
     #[error("a note has at most {MAX_NOTE} bytes, this one has {0}")]
     LongNote(usize),
+    /// The remark would speak to terminals.
+    #[error("a note is one line of text: it may not hold {0:?}")]
+    NoteNotPlain(char),
+    /// A quality that PDQ does not have.
+    #[error("a PDQ quality is 0 to {MAX_PDQ_QUALITY}, this one is {0}")]
+    HighQuality(u8),
 }
 
 impl Draft {
@@ -79,6 +86,17 @@ impl Draft {
     /// Drafts a dispute. `salt` as for [`add`](Self::add).
     pub fn dispute(hash: ContentHash, reason: Reason, salt: Salt, note: Option<String>) -> Result<Self, DraftError> {
         Ok(Self::Dispute { content: Content::new(hash, salt, note)?, reason })
+    }
+
+    /// Sets the PDQ quality of an addition.
+    pub fn rate(&mut self, to: Option<u8>) -> Result<(), DraftError> {
+        if let Some(high) = to.filter(|quality| *quality > MAX_PDQ_QUALITY) {
+            return Err(DraftError::HighQuality(high));
+        }
+        if let Self::Add { quality, .. } = self {
+            *quality = to;
+        }
+        Ok(())
     }
 
     /// The content hash that it adds or disputes.
@@ -151,6 +169,9 @@ impl Content {
     fn new(hash: ContentHash, salt: Salt, note: Option<String>) -> Result<Self, DraftError> {
         if let Some(note) = note.as_ref().filter(|note| note.len() > MAX_NOTE) {
             return Err(DraftError::LongNote(note.len()));
+        }
+        if let Some(c) = note.iter().flat_map(|note| note.chars()).find(|c| !is_plain(*c)) {
+            return Err(DraftError::NoteNotPlain(c));
         }
         let opening = Opening::of(&hash, salt, note).encode();
         let commitment = commitment(&opening);
