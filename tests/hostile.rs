@@ -295,7 +295,7 @@ async fn who_asks_in_frames_that_are_none_is_shunned() {
         (
             "more openings than may be asked for",
             crab.question(&Request::Openings { log: crab.log, indices: (0..257).collect() }),
-            "too many openings asked for",
+            "a list of at most 256",
         ),
         ("another federation's log", framed(&range.encode(&elsewhere)), "a log of another federation"),
         ("two heads of one log", crab.heads(clock::now(), &[head(5), head(6)]), "two heads of one log"),
@@ -397,12 +397,15 @@ async fn openings_that_open_nothing_are_nobodys_fault_those_not_asked_for_are() 
                 let found = indices.into_iter().map(|index| (index, openings[usize::try_from(index).unwrap()].clone()));
                 crab.answer(&Answer::Openings(found.collect()))
             }
+            Request::Heads(_) => {
+                let whole = crab.batch(0, 0, 2);
+                crab.heads(clock::now(), &[crab.checkpoint(2, root_of(&whole.entries))])
+            }
             other => meek(crab, other),
         })
         .await;
-    for at in [ACME, BOLT] {
-        eventually("the right openings", async || scene.status(at).await.logs.iter().all(|log| log.missing == 0)).await;
-    }
+    // The other one asks again when its peers have had a rest.
+    eventually("the right openings", async || scene.status(ACME).await.logs.iter().all(|log| log.missing == 0)).await;
     scene.unharmed("right openings").await;
 }
 
@@ -518,7 +521,7 @@ async fn a_flood_of_heads_costs_the_others_nothing() {
         let text = |log| head.to_string().replacen(&crab.origins().origin(crab.log), &crab.origins().origin(log), 1);
         let mut all: Vec<String> = logs.map(text).collect();
         all.push(head.to_string());
-        framed(&codec::encode(&(1u64, clock::now().0, all)))
+        framed(&codec::encode(&(1u64, clock::now().0, all, Vec::<String>::new())))
     };
     let frames: Vec<u8> = (0..8).flat_map(|number| notes(1 << 30 | number)).collect();
     let begun = Instant::now();

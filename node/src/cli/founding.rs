@@ -226,7 +226,7 @@ struct LabelForm {
 
 /// What is proposed where the founders do not bring their own vocabulary.
 const LABELS: [(u16, &str, &str); 4] = [
-    (1, "demo", "for trials: nothing is to be done about what is labelled so"),
+    (1, "demo", "for trials"),
     (2, "csam", "child sexual abuse material"),
     (3, "terrorist-content", "content made or spread by terrorist organisations to further their aims"),
     (4, "ncii", "intimate images shared without the consent of who is shown"),

@@ -237,6 +237,7 @@ impl Engine {
             if *key == from || peer.member == log.member {
                 let has = peer.has.entry(log).or_default();
                 *has = size.max(*has);
+                self.searches.met(*key, log, self.now);
             }
         }
     }

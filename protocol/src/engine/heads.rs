@@ -84,6 +84,7 @@ impl Engine {
                 Ok(admission) => {
                     if let Some(peer) = self.peers.get_mut(&from) {
                         peer.has.insert(log, size);
+                        self.searches.met(from, log, self.now);
                     }
                     if let Admission::Sealed(checkpoint) = admission {
                         effects.push(Effect::KeepCheckpoint(log, checkpoint));

@@ -60,6 +60,16 @@ impl Searches {
     pub(super) fn forget(&mut self, key: PublicKey) {
         for search in self.logs.values_mut() {
             search.asked.remove(&key);
+            search.shares.retain(|(known, _)| *known != key);
+        }
+    }
+
+    /// This peer has a log of which something is looked for. If it is not one of those who had nothing, it is asked soon.
+    pub(super) fn met(&mut self, key: PublicKey, log: LogId, now: Timestamp) {
+        if let Some(search) = self.logs.get_mut(&log)
+            && !search.shares.iter().any(|(known, _)| *known == key)
+        {
+            search.found(now);
         }
     }
 
@@ -95,7 +105,7 @@ impl Search {
         missing.filter(|index| index / BLOCK % peers == mine).take(MAX_OPENINGS).collect()
     }
 
-    /// Something has been found, so there may be more.
+    /// Something has been found, or somebody has come, so there may be more.
     fn found(&mut self, now: Timestamp) {
         self.fruitless = 0;
         self.again = self.again.map(|at| at.min(now + SWEEP));
