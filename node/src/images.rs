@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hashmesh_protocol::content_hash::{ContentHash, HashKind, MIN_PDQ_QUALITY};
+use image::error::UnsupportedErrorKind;
 use image::{DynamicImage, ImageBuffer, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, Pixel};
 use md5::Md5;
 use rustix::fs::OFlags;
@@ -61,6 +62,9 @@ pub enum NoPdq {
     /// Not a picture in a known format.
     #[error("not a picture of a known format (JPEG, PNG, GIF, WebP, BMP, TIFF)")]
     NotAPicture,
+    /// A known format, in a form that no decoder here knows.
+    #[error("a picture in a form that cannot be read: {0}")]
+    Unsupported(String),
     /// A picture that cannot be decoded.
     #[error("a damaged picture: {0}")]
     Damaged(String),
@@ -151,7 +155,8 @@ fn pdq(mut file: BufReader<File>) -> Result<Pdq, NoPdq> {
     reader.limits(limits);
     let refused = |error| match error {
         ImageError::Limits(_) => NoPdq::TooLarge,
-        ImageError::Unsupported(_) => NoPdq::NotAPicture,
+        ImageError::Unsupported(error) if matches!(error.kind(), UnsupportedErrorKind::Format(_)) => NoPdq::NotAPicture,
+        ImageError::Unsupported(error) => NoPdq::Unsupported(error.to_string()),
         error => NoPdq::Damaged(error.to_string()),
     };
     let decoder = reader.into_decoder().map_err(refused)?;
@@ -227,6 +232,7 @@ fn high(value: u16) -> u8 {
     value.to_be_bytes()[0]
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "0 to 255")]
 fn hashes_of<P: Pixel, const N: usize>(
     picture: &ImageBuffer<P, Vec<P::Subpixel>>,
     rgb: impl Fn(&[P::Subpixel; N]) -> [u8; 3],
@@ -235,15 +241,15 @@ fn hashes_of<P: Pixel, const N: usize>(
     let (pixels, _) = picture.as_raw().as_chunks::<N>();
     pdq::hashes(width, height, |y, row| {
         for (pixel, luma) in pixels[y * width..].iter().zip(row) {
-            let [r, g, b] = rgb(pixel).map(f32::from);
-            *luma = 0.299 * r + 0.587 * g + 0.114 * b;
+            let [r, g, b] = rgb(pixel).map(f64::from);
+            *luma = (0.299 * r + 0.587 * g + 0.114 * b) as f32;
         }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::error::Error as _;
 
     use image::{ImageFormat, Rgb, RgbImage};
 
@@ -318,5 +324,66 @@ mod tests {
         let cut = folder.path().join("cut.png");
         fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
         assert!(matches!(hash_file(&cut).unwrap().pdq, Err(NoPdq::Damaged(_))));
+    }
+
+    /// A few bytes that claim 50,000 by 50,000 pixels (WebP can claim no more than 16,383).
+    #[test]
+    fn headers_that_claim_too_much_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let le = |values: &[u32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let png = {
+            let sides = [50_000_u32.to_be_bytes(), 50_000_u32.to_be_bytes()].concat();
+            let header = [b"IHDR".as_slice(), &sides, &[8, 2, 0, 0, 0]].concat();
+            let crc = 0xc4cd_aa9d_u32;
+            [b"\x89PNG\r\n\x1a\n\0\0\0\x0d".as_slice(), &header, &crc.to_be_bytes(), b"\0\0\0\0IDAT\x35\xaf\x06\x1e"]
+                .concat()
+        };
+        let gif = [b"GIF89a\x0a\0\x0a\0\x80\0\0\0\0\0\0\0\0,\0\0\0\0".as_slice(), &[0x50, 0xc3, 0x50, 0xc3]].concat();
+        let gif = [gif.as_slice(), b"\0\x02\x02\x4c\x01\0;"].concat();
+        let bmp = [le(&[40, 50_000, 50_000, 1 | 24 << 16]), le(&[0; 6]), vec![0; 4]].concat();
+        let bmp = [b"BM".as_slice(), &le(&[58, 0, 54]), &bmp].concat();
+        let entries = [(256, 50_000), (257, 50_000), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 50_000)];
+        let entries = entries.iter().flat_map(|&(tag, value)| le(&[tag | 4 << 16, 1, value]));
+        let tiff = [b"II*\0\x08\0\0\0\x08\0".as_slice(), &entries.collect::<Vec<u8>>(), &[0; 4]].concat();
+        let webp =
+            [b"RIFF\x3a\0\0\0WEBPVP8L\x2d\0\0\0\x2f".as_slice(), &le(&[16_382 | 16_382 << 14]), &[0; 41]].concat();
+        for (name, bytes) in [("png", png), ("gif", gif), ("bmp", bmp), ("tiff", tiff), ("webp", webp)] {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(hash_file(&path).unwrap().pdq, Err(NoPdq::TooLarge), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_cut_short_have_no_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        for format in [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::Gif,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+        ] {
+            let path = save(folder.path(), "whole", &drawing(200, 200), format);
+            let whole = fs::read(&path).unwrap();
+            assert!(hash_file(&path).unwrap().pdq.is_ok(), "{format:?}");
+            for part in [50, 95] {
+                fs::write(&path, &whole[..whole.len() * part / 100]).unwrap();
+                let pdq = hash_file(&path).unwrap().pdq;
+                assert!(matches!(pdq, Err(NoPdq::Damaged(_))), "{part} % of {format:?}: {pdq:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe.as_path(), Path::new("/dev/zero"), folder.path()] {
+            let error = hash_file(path).unwrap_err();
+            assert_eq!(error.source().unwrap().to_string(), "not a regular file", "{error}");
+        }
     }
 }

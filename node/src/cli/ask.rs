@@ -190,7 +190,7 @@ fn names(before: &str, claims: &[Claim]) -> String {
     format!(" {before}{}", claims.iter().map(name).collect::<Vec<_>>().join(", "))
 }
 
-/// Hash files: MD5, SHA-1 and SHA-256 of any, PDQ of pictures.
+/// Hash files: MD5, SHA-1 and SHA-256 of any, PDQ of pictures (JPEG, PNG, GIF, WebP, BMP, TIFF; of the first frame or page).
 #[derive(Args, Debug)]
 pub(super) struct Hash {
     /// Which.

@@ -6,7 +6,8 @@
 //!
 //! The reference blurs rows, columns, rows, columns, and then keeps 64 by 64 points. Blurs of rows and of columns commute, so
 //! here both blurs of a row come first, and only the 64 points that are kept of it are remembered: a picture of any size
-//! needs 256 bytes a row. Sums are rounded elsewhere than in the reference, which moves a bit or two at most.
+//! needs 256 bytes a row. Sums are rounded elsewhere than in the reference. That moves no bit of a picture, but many of
+//! drawings that are symmetric to the pixel: half of their frequencies are zero but for rounding, on either side.
 //!
 //! Knows nothing of files and of what a quality is worth.
 
@@ -187,11 +188,12 @@ fn quality(shrunk: &Shrunk) -> u8 {
 /// The 16 lowest frequencies each way, without the constant one.
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "the reference computes in f32")]
 fn waves(shrunk: &Shrunk) -> Waves {
+    let scale = (2.0 / SIDE as f32).sqrt();
     let mut cosines = [[0.0_f32; SIDE]; WAVES];
     for (i, row) in cosines.iter_mut().enumerate() {
         for (j, cosine) in row.iter_mut().enumerate() {
             let angle = PI / (2 * SIDE) as f64 * ((i + 1) * (2 * j + 1)) as f64;
-            *cosine = ((2.0 / SIDE as f64).sqrt() * angle.cos()) as f32;
+            *cosine = (f64::from(scale) * angle.cos()) as f32;
         }
     }
     let mut waves = [[0.0; WAVES]; WAVES];
