@@ -342,9 +342,10 @@ mod tests {
         let gif = [gif.as_slice(), b"\0\x02\x02\x4c\x01\0;"].concat();
         let bmp = [le(&[40, 50_000, 50_000, 1 | 24 << 16]), le(&[0; 6]), vec![0; 4]].concat();
         let bmp = [b"BM".as_slice(), &le(&[58, 0, 54]), &bmp].concat();
-        let entries = [(256, 50_000), (257, 50_000), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 50_000)];
+        let entries =
+            [(256, 50_000), (257, 50_000), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 50_000), (279, 1)];
         let entries = entries.iter().flat_map(|&(tag, value)| le(&[tag | 4 << 16, 1, value]));
-        let tiff = [b"II*\0\x08\0\0\0\x08\0".as_slice(), &entries.collect::<Vec<u8>>(), &[0; 4]].concat();
+        let tiff = [b"II*\0\x08\0\0\0\x09\0".as_slice(), &entries.collect::<Vec<u8>>(), &[0; 4]].concat();
         let webp =
             [b"RIFF\x3a\0\0\0WEBPVP8L\x2d\0\0\0\x2f".as_slice(), &le(&[16_382 | 16_382 << 14]), &[0; 41]].concat();
         for (name, bytes) in [("png", png), ("gif", gif), ("bmp", bmp), ("tiff", tiff), ("webp", webp)] {
