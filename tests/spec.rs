@@ -7,6 +7,7 @@ mod crash;
 mod gossip;
 mod hostile;
 mod loopback;
+mod pdq;
 mod signing;
 mod statements;
 mod store;

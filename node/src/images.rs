@@ -1,16 +1,25 @@
 //! Hashing files: MD5, SHA-1 and SHA-256 of any, PDQ of pictures.
 //!
-//! The picture is decoded within limits before anything is computed on it: a few kilobytes can unfold to gigabytes.
+//! The picture is decoded within limits before anything is computed on it: a few kilobytes can unfold to gigabytes. Of a file
+//! with several pictures (animations, pages) the first one is hashed. Pixels are taken as the reference implementation takes
+//! them: as they are stored, without turning them by the camera's note, and without what makes them transparent.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _};
+mod pdq;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hashmesh_protocol::content_hash::{ContentHash, HashKind, MIN_PDQ_QUALITY};
-use image::{DynamicImage, ImageDecoder as _, ImageError, ImageReader, Limits};
+use image::error::UnsupportedErrorKind;
+use image::{DynamicImage, ImageBuffer, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, Pixel};
 use md5::Md5;
+use rustix::fs::OFlags;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
+
+pub use self::pdq::Turn;
 
 /// Longest side of a picture, in pixels.
 const MAX_SIDE: u32 = 20_000;
@@ -31,12 +40,20 @@ pub struct FileHashes {
 }
 
 /// A PDQ hash with its quality.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Pdq {
     /// The hash.
     pub hash: ContentHash,
     /// How much there was to hash, 0 to 100.
     pub quality: u8,
+    turned: [ContentHash; 8],
+}
+
+impl Pdq {
+    /// The hashes that the picture would have if it were turned or mirrored; first its own.
+    pub fn turned(&self) -> impl Iterator<Item = (Turn, ContentHash)> {
+        Turn::ALL.into_iter().zip(self.turned)
+    }
 }
 
 /// Why a file has no PDQ hash.
@@ -45,6 +62,9 @@ pub enum NoPdq {
     /// Not a picture in a known format.
     #[error("not a picture of a known format (JPEG, PNG, GIF, WebP, BMP, TIFF)")]
     NotAPicture,
+    /// A known format, in a form that no decoder here knows.
+    #[error("a picture in a form that cannot be read: {0}")]
+    Unsupported(String),
     /// A picture that cannot be decoded.
     #[error("a damaged picture: {0}")]
     Damaged(String),
@@ -77,16 +97,27 @@ impl FileHashes {
 }
 
 /// Hashes a file, reading it once for the exact hashes and once for the picture.
+///
+/// Only what has an end is read: pipes, sockets and devices are errors, and folders too.
 pub fn hash_file(path: &Path) -> Result<FileHashes, FileError> {
     let failed = |error| FileError { path: path.to_owned(), error };
-    // A pipe or a device may never end.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-    }
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = open(path).map_err(failed)?;
     let exact = exact(&mut file).map_err(failed)?;
     file.rewind().map_err(failed)?;
     Ok(FileHashes { exact, pdq: pdq(BufReader::new(file)) })
+}
+
+/// Opens a regular file. Looked at before, because opening a device can do things; and after, because it may be another file
+/// by then, whose opening must not wait for a writer.
+fn open(path: &Path) -> io::Result<File> {
+    let regular = |metadata: fs::Metadata| {
+        let refusal = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        metadata.is_file().then_some(()).ok_or_else(refusal)
+    };
+    regular(fs::metadata(path)?)?;
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    regular(file.metadata()?)?;
+    Ok(file)
 }
 
 fn exact(file: &mut File) -> io::Result<[ContentHash; 3]> {
@@ -109,12 +140,14 @@ fn exact(file: &mut File) -> io::Result<[ContentHash; 3]> {
     ])
 }
 
-/// PDQ of a picture, as it is stored: orientation tags are not applied, as in the reference implementation.
-fn pdq(file: impl io::BufRead + io::Seek) -> Result<Pdq, NoPdq> {
-    let mut reader = ImageReader::new(file).with_guessed_format().map_err(|_| NoPdq::NotAPicture)?;
+/// Decodes a picture within the limits and hashes it.
+fn pdq(mut file: BufReader<File>) -> Result<Pdq, NoPdq> {
+    let damaged = |error: io::Error| NoPdq::Damaged(error.to_string());
+    let mut reader = ImageReader::new(&mut file).with_guessed_format().map_err(damaged)?;
     if reader.format().is_none() {
         return Err(NoPdq::NotAPicture);
     }
+    let is_jpeg = reader.format() == Some(ImageFormat::Jpeg);
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -122,32 +155,101 @@ fn pdq(file: impl io::BufRead + io::Seek) -> Result<Pdq, NoPdq> {
     reader.limits(limits);
     let refused = |error| match error {
         ImageError::Limits(_) => NoPdq::TooLarge,
-        ImageError::Unsupported(_) => NoPdq::NotAPicture,
+        ImageError::Unsupported(error) if matches!(error.kind(), UnsupportedErrorKind::Format(_)) => NoPdq::NotAPicture,
+        ImageError::Unsupported(error) => NoPdq::Unsupported(error.to_string()),
         error => NoPdq::Damaged(error.to_string()),
     };
     let decoder = reader.into_decoder().map_err(refused)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS || decoder.total_bytes() > MAX_MEMORY {
+    if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(NoPdq::TooLarge);
+    }
+    if decoder.total_bytes() > MAX_MEMORY {
         return Err(NoPdq::TooLarge);
     }
     let picture = DynamicImage::from_decoder(decoder).map_err(refused)?;
-    let rgb = picture.into_rgb8();
-    let (width, height) = rgb.dimensions();
-    let rgb = pdqhash::image::RgbImage::from_raw(width, height, rgb.into_raw()).expect("three bytes a pixel");
-    let picture = pdqhash::image::DynamicImage::ImageRgb8(rgb);
-    let (value, quality) = pdqhash::generate_pdq(&picture).ok_or(NoPdq::TooSmall)?;
-    let hash = ContentHash::new(HashKind::Pdq, &value).expect("32 bytes");
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0.0 to 1.0 becomes 0 to 100")]
-    let quality = (quality.clamp(0.0, 1.0) * 100.0) as u8;
-    if quality < MIN_PDQ_QUALITY || hash.emptiness().is_some() {
+    if is_jpeg && !jpeg_is_whole(&mut file).map_err(damaged)? {
+        return Err(NoPdq::Damaged("it ends before the picture does".to_owned()));
+    }
+    let (values, quality) = hashes(&picture).ok_or(NoPdq::TooSmall)?;
+    let turned = values.map(|value| ContentHash::new(HashKind::Pdq, &value).expect("32 bytes"));
+    if quality < MIN_PDQ_QUALITY || turned[0].emptiness().is_some() {
         return Err(NoPdq::LowQuality(quality));
     }
-    Ok(Pdq { hash, quality })
+    Ok(Pdq { hash: turned[0], quality, turned })
+}
+
+/// Whether a JPEG goes on to its end marker. The decoder paints what is missing grey, and says nothing.
+fn jpeg_is_whole(file: &mut BufReader<File>) -> io::Result<bool> {
+    const END: u8 = 0xd9;
+    let next = |file: &mut BufReader<File>| -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((file.read(&mut byte)? == 1).then_some(byte[0]))
+    };
+    file.seek(SeekFrom::Start(2))?;
+    while let Some(byte) = next(file)? {
+        if byte != 0xff {
+            continue;
+        }
+        let mut marker = Some(byte);
+        while marker == Some(0xff) {
+            marker = next(file)?;
+        }
+        match marker {
+            None => return Ok(false),
+            Some(END) => return Ok(true),
+            // What stands alone: escaped data, restarts.
+            Some(0x00..=0x01 | 0xd0..=0xd8) => (),
+            Some(_) => {
+                let mut length = [0; 2];
+                if file.read_exact(&mut length).is_err() {
+                    return Ok(false);
+                }
+                file.seek_relative(i64::from(u16::from_be_bytes(length)).max(2) - 2)?;
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Hashes pixels row by row, without a copy of the picture.
+fn hashes(picture: &DynamicImage) -> Option<([[u8; 32]; 8], u8)> {
+    match picture {
+        DynamicImage::ImageLuma8(picture) => hashes_of(picture, |&[y]: &[u8; 1]| [y; 3]),
+        DynamicImage::ImageLumaA8(picture) => hashes_of(picture, |&[y, _]: &[u8; 2]| [y; 3]),
+        DynamicImage::ImageRgb8(picture) => hashes_of(picture, |&rgb: &[u8; 3]| rgb),
+        DynamicImage::ImageRgba8(picture) => hashes_of(picture, |&[r, g, b, _]: &[u8; 4]| [r, g, b]),
+        DynamicImage::ImageLuma16(picture) => hashes_of(picture, |&[y]: &[u16; 1]| [high(y); 3]),
+        DynamicImage::ImageLumaA16(picture) => hashes_of(picture, |&[y, _]: &[u16; 2]| [high(y); 3]),
+        DynamicImage::ImageRgb16(picture) => hashes_of(picture, |rgb: &[u16; 3]| rgb.map(high)),
+        DynamicImage::ImageRgba16(picture) => hashes_of(picture, |&[r, g, b, _]: &[u16; 4]| [r, g, b].map(high)),
+        other => hashes_of(&other.to_rgb8(), |&rgb: &[u8; 3]| rgb),
+    }
+}
+
+/// The reference's readers cut sixteen bits to eight.
+fn high(value: u16) -> u8 {
+    value.to_be_bytes()[0]
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "0 to 255")]
+fn hashes_of<P: Pixel, const N: usize>(
+    picture: &ImageBuffer<P, Vec<P::Subpixel>>,
+    rgb: impl Fn(&[P::Subpixel; N]) -> [u8; 3],
+) -> Option<([[u8; 32]; 8], u8)> {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let (pixels, _) = picture.as_raw().as_chunks::<N>();
+    pdq::hashes(width, height, |y, row| {
+        for (pixel, luma) in pixels[y * width..].iter().zip(row) {
+            let [r, g, b] = rgb(pixel).map(f64::from);
+            *luma = (0.299 * r + 0.587 * g + 0.114 * b) as f32;
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::error::Error as _;
 
     use image::{ImageFormat, Rgb, RgbImage};
 
@@ -223,5 +325,67 @@ mod tests {
         let cut = folder.path().join("cut.png");
         fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
         assert!(matches!(hash_file(&cut).unwrap().pdq, Err(NoPdq::Damaged(_))));
+    }
+
+    /// A few bytes that claim 50,000 by 50,000 pixels (WebP can claim no more than 16,383).
+    #[test]
+    fn headers_that_claim_too_much_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let le = |values: &[u32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let png = {
+            let sides = [50_000_u32.to_be_bytes(), 50_000_u32.to_be_bytes()].concat();
+            let header = [b"IHDR".as_slice(), &sides, &[8, 2, 0, 0, 0]].concat();
+            let crc = 0xc4cd_aa9d_u32;
+            [b"\x89PNG\r\n\x1a\n\0\0\0\x0d".as_slice(), &header, &crc.to_be_bytes(), b"\0\0\0\0IDAT\x35\xaf\x06\x1e"]
+                .concat()
+        };
+        let gif = [b"GIF89a\x0a\0\x0a\0\x80\0\0\0\0\0\0\0\0,\0\0\0\0".as_slice(), &[0x50, 0xc3, 0x50, 0xc3]].concat();
+        let gif = [gif.as_slice(), b"\0\x02\x02\x4c\x01\0;"].concat();
+        let bmp = [le(&[40, 50_000, 50_000, 1 | 24 << 16]), le(&[0; 6]), vec![0; 4]].concat();
+        let bmp = [b"BM".as_slice(), &le(&[58, 0, 54]), &bmp].concat();
+        let entries =
+            [(256, 50_000), (257, 50_000), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 50_000), (279, 1)];
+        let entries = entries.iter().flat_map(|&(tag, value)| le(&[tag | 4 << 16, 1, value]));
+        let tiff = [b"II*\0\x08\0\0\0\x09\0".as_slice(), &entries.collect::<Vec<u8>>(), &[0; 4]].concat();
+        let webp =
+            [b"RIFF\x3a\0\0\0WEBPVP8L\x2d\0\0\0\x2f".as_slice(), &le(&[16_382 | 16_382 << 14]), &[0; 41]].concat();
+        for (name, bytes) in [("png", png), ("gif", gif), ("bmp", bmp), ("tiff", tiff), ("webp", webp)] {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(hash_file(&path).unwrap().pdq, Err(NoPdq::TooLarge), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_cut_short_have_no_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        for format in [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::Gif,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+        ] {
+            let path = save(folder.path(), "whole", &drawing(200, 200), format);
+            let whole = fs::read(&path).unwrap();
+            assert!(hash_file(&path).unwrap().pdq.is_ok(), "{format:?}");
+            for part in [50, 95] {
+                fs::write(&path, &whole[..whole.len() * part / 100]).unwrap();
+                let pdq = hash_file(&path).unwrap().pdq;
+                assert!(matches!(pdq, Err(NoPdq::Damaged(_))), "{part} % of {format:?}: {pdq:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe.as_path(), Path::new("/dev/zero"), folder.path()] {
+            let error = hash_file(path).unwrap_err();
+            assert_eq!(error.source().unwrap().to_string(), "not a regular file", "{error}");
+        }
     }
 }

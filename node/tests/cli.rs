@@ -360,3 +360,22 @@ fn every_command_has_a_help_text() {
     }
     assert!(help.contains("Exit codes"));
 }
+
+#[test]
+fn pictures_are_hashed_also_turned_and_only_if_there_is_something_to_hash() {
+    let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/pdq");
+    let hash = |arguments: &[&str]| succeeds(&pictures, &[&["hash"], arguments].concat());
+    let pdq = |text: &str| text.lines().filter(|line| line.starts_with("pdq:")).count();
+    assert_eq!(pdq(&hash(&["cat-lossy.webp"])), 1);
+    let turned = hash(&["cat-lossy.webp", "--rotations"]);
+    assert_eq!(pdq(&turned), 8);
+    assert!(turned.contains("cat-lossy.webp (rotate90)") && turned.contains("cat-lossy.webp (flipminus1)"), "{turned}");
+    let json: serde_json::Value = serde_json::from_str(&hash(&["cat-lossy.webp", "--rotations", "--json"])).unwrap();
+    assert_eq!(json[0]["rotations"].as_object().unwrap().len(), 8);
+    assert_eq!(json[0]["rotations"]["original"], json[0]["hashes"][0]);
+
+    assert_eq!(pdq(&hash(&["clock-blurred.jpg", "--rotations"])), 0);
+    let json: serde_json::Value = serde_json::from_str(&hash(&["clock-blurred.jpg", "--json"])).unwrap();
+    assert!(json[0]["no_pdq"].as_str().unwrap().contains("quality 34, at least 50"), "{json}");
+    assert!(fails(&pictures, &["hash", "/dev/zero"], 1).contains("not a regular file"));
+}

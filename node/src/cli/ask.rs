@@ -1,5 +1,6 @@
 //! Asking: match, hash.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -8,13 +9,14 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::policy::{Decision, MAX_DISTANCE};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::table::table;
 use super::{Context, Done, complain};
 use crate::api::form::{Claim, MatchAnswer, MatchRequest, MatchResult};
 use crate::client::Client;
-use crate::images::hash_file;
+use crate::images::{Turn, hash_file};
 use crate::import::read;
 use crate::sentence::sentence;
 
@@ -30,6 +32,9 @@ pub(super) struct Match {
     /// Hash these files and ask about all their hashes.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     image: Vec<PathBuf>,
+    /// Ask about the pictures also as if they were turned or mirrored.
+    #[arg(long, requires = "image")]
+    rotations: bool,
     /// Ask about every hash of this list, in any form that import reads.
     #[arg(long, value_name = "LIST")]
     file: Option<PathBuf>,
@@ -46,20 +51,25 @@ pub(super) struct Match {
 
 impl Match {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let mut asked: Vec<(ContentHash, String)> = self.hashes.iter().map(|hash| (*hash, String::new())).collect();
+        let mut asked: Vec<Asked> = self.hashes.iter().map(|hash| Asked::about(*hash, String::new())).collect();
+        let mut no_pdq = BTreeMap::new();
         for file in &self.image {
             let found = hash_file(file)?;
+            let name = file.display().to_string();
             if let Err(why) = &found.pdq {
-                complain(format_args!("hashmesh: {}: no PDQ hash: {why}", file.display()));
+                complain(format_args!("hashmesh: {name}: no PDQ hash: {why}"));
+                no_pdq.insert(name.clone(), why.to_string());
             }
-            asked.extend(found.all().map(|(hash, _)| (hash, file.display().to_string())));
+            let turned = found.pdq.iter().filter(|_| self.rotations).flat_map(|pdq| pdq.turned().skip(1));
+            asked.extend(found.all().map(|(hash, _)| Asked::about(hash, name.clone())));
+            asked.extend(turned.map(|(turn, hash)| Asked { hash, source: name.clone(), turn }));
         }
         let mut bad = 0;
         if let Some(path) = &self.file {
             let list = BufReader::new(File::open(path).with_context(|| path.display().to_string())?);
             read(list, self.kind, |(number, row)| {
                 match row {
-                    Ok(row) => asked.push((row.hash, format!("line {number}"))),
+                    Ok(row) => asked.push(Asked::about(row.hash, format!("line {number}"))),
                     Err(error) => {
                         bad += 1;
                         complain(format_args!("line {number}: {error}"));
@@ -72,16 +82,17 @@ impl Match {
         let mut results = Vec::new();
         let mut basis = None;
         for piece in asked.chunks(AT_ONCE) {
-            let hashes = piece.iter().map(|(hash, _)| hash.to_string()).collect();
+            let hashes = piece.iter().map(|asked| asked.hash.to_string()).collect();
             let request = MatchRequest { hashes, max_distance: self.max_distance, explain: true };
             let answer: MatchAnswer = client.post("/v1/match", &request).await?;
             results.extend(answer.results.unwrap_or_default());
             basis = Some(answer.basis);
         }
         let worst = results.iter().map(|result| result.decision).max().unwrap_or_default();
-        context.print(&json!({ "results": results, "basis": basis }), || {
-            let sources = asked.iter().map(|(_, source)| source.as_str());
-            let mut text = show(results.iter().zip(sources));
+        let forms: Vec<ResultForm<'_>> =
+            results.iter().zip(&asked).map(|(result, asked)| asked.form(result, self.rotations)).collect();
+        context.print(&json!({ "results": forms, "basis": basis, "no_pdq": no_pdq }), || {
+            let mut text = show(results.iter().zip(&asked));
             if basis.is_some_and(|basis| basis.isolated) {
                 text.push_str("This node has not heard from most members lately: newer statements may be missing.\n");
             }
@@ -96,6 +107,36 @@ impl Match {
     }
 }
 
+/// A hash to ask about, and where it is from.
+struct Asked {
+    hash: ContentHash,
+    /// A file, a line of a list, or nothing.
+    source: String,
+    turn: Turn,
+}
+
+/// A result that says what it is about.
+#[derive(Serialize)]
+struct ResultForm<'a> {
+    #[serde(flatten)]
+    result: &'a MatchResult,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    of: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation: Option<&'static str>,
+}
+
+impl Asked {
+    fn about(hash: ContentHash, source: String) -> Self {
+        Self { hash, source, turn: Turn::Original }
+    }
+
+    fn form<'a>(&'a self, result: &'a MatchResult, rotations: bool) -> ResultForm<'a> {
+        let turned = rotations && self.hash.kind() == HashKind::Pdq && !self.source.is_empty();
+        ResultForm { result, of: &self.source, rotation: turned.then(|| self.turn.name()) }
+    }
+}
+
 pub(super) fn word(decision: Decision) -> &'static str {
     match decision {
         Decision::None => "none",
@@ -104,11 +145,16 @@ pub(super) fn word(decision: Decision) -> &'static str {
     }
 }
 
-fn show<'a>(results: impl Iterator<Item = (&'a MatchResult, &'a str)>) -> String {
+/// A table with all that was asked about; of turned pictures, only those that match.
+fn show<'a>(results: impl Iterator<Item = (&'a MatchResult, &'a Asked)>) -> String {
     let mut rows = Vec::new();
-    for (result, source) in results {
-        if result.matches.is_empty() {
-            rows.push(row([word(result.decision), &result.hash, "", "", "", source]));
+    for (result, asked) in results {
+        let mut source = asked.source.clone();
+        if asked.turn != Turn::Original {
+            source.push_str(&format!(" ({})", asked.turn.name()));
+        }
+        if result.matches.is_empty() && asked.turn == Turn::Original {
+            rows.push(row([word(result.decision), &result.hash, "", "", "", &source]));
         }
         for (place, found) in result.matches.iter().enumerate() {
             let asked = if place == 0 { result.hash.as_str() } else { "" };
@@ -123,7 +169,7 @@ fn show<'a>(results: impl Iterator<Item = (&'a MatchResult, &'a str)>) -> String
             }
             let mut who = names("", &found.adds);
             who.push_str(&names("against: ", &found.disputes));
-            rows.push(row([word(found.decision), asked, &distance, rule.trim(), who.trim(), source]));
+            rows.push(row([word(found.decision), asked, &distance, rule.trim(), who.trim(), &source]));
         }
     }
     table(&["DECISION", "HASH", "DISTANCE", "RULE", "WHO", "OF"], &rows)
@@ -145,12 +191,15 @@ fn names(before: &str, claims: &[Claim]) -> String {
     format!(" {before}{}", claims.iter().map(name).collect::<Vec<_>>().join(", "))
 }
 
-/// Hash files: MD5, SHA-1 and SHA-256 of any, PDQ of pictures.
+/// Hash files: MD5, SHA-1 and SHA-256 of any, PDQ of pictures (JPEG, PNG, GIF, WebP, BMP, TIFF; of the first frame or page).
 #[derive(Args, Debug)]
 pub(super) struct Hash {
     /// Which.
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// Also the PDQ hashes of the pictures turned and mirrored.
+    #[arg(long)]
+    rotations: bool,
 }
 
 impl Hash {
@@ -169,15 +218,26 @@ impl Hash {
             let all: Vec<String> = hashes.all().map(|(hash, _)| hash.to_string()).collect();
             let quality = hashes.pdq.as_ref().ok().map(|pdq| pdq.quality);
             let no_pdq = hashes.pdq.as_ref().err().map(ToString::to_string);
+            let turned: Vec<(Turn, String)> = (hashes.pdq.iter())
+                .filter(|_| self.rotations)
+                .flat_map(|pdq| pdq.turned().map(|(turn, hash)| (turn, hash.to_string())))
+                .collect();
             for hash in &all {
                 text.push_str(&format!("{hash}  {}\n", file.display()));
+            }
+            for (turn, hash) in turned.iter().skip(1) {
+                text.push_str(&format!("{hash}  {} ({})\n", file.display(), turn.name()));
             }
             if let Some(why) = &no_pdq
                 && !context.json
             {
                 complain(format_args!("hashmesh: {}: no PDQ hash: {why}", file.display()));
             }
-            forms.push(json!({ "file": file, "hashes": all, "quality": quality, "no_pdq": no_pdq }));
+            let mut form = json!({ "file": file, "hashes": all, "quality": quality, "no_pdq": no_pdq });
+            if self.rotations && no_pdq.is_none() {
+                form["rotations"] = turned.into_iter().map(|(turn, hash)| (turn.name(), hash)).collect::<Value>();
+            }
+            forms.push(form);
         }
         if forms.is_empty() {
             bail!("no file could be read");
