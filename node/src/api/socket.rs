@@ -60,6 +60,8 @@ pub enum SocketError {
 pub enum Role {
     /// Whoever the file's permissions let in: 0660, so the node's user and group.
     Query,
+    /// The same, for whoever may have the whole list.
+    Feed,
     /// The node's own user and root: 0600, and the peer's credentials are checked.
     Admin,
 }
@@ -80,7 +82,7 @@ pub fn bind(path: &Path, role: Role) -> Result<UnixListener, SocketError> {
     let hidden = making.join("socket");
     let made = (|| {
         let listener = UnixListener::bind(&hidden)?;
-        let mode = if role == Role::Query { 0o660 } else { 0o600 };
+        let mode = if role == Role::Admin { 0o600 } else { 0o660 };
         fs::set_permissions(&hidden, Permissions::from_mode(mode))?;
         fs::rename(&hidden, path)?;
         fs::remove_dir(&making)?;
@@ -92,7 +94,7 @@ pub fn bind(path: &Path, role: Role) -> Result<UnixListener, SocketError> {
 /// What a socket answers with; can be exchanged while it is served.
 pub type Routes = Arc<ArcSwap<Router>>;
 
-/// Serves a socket until told to stop. Requests under way are finished.
+/// Serves a socket until told to stop, and then until the requests under way are finished.
 pub async fn serve(listener: UnixListener, role: Role, routes: Routes, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -100,7 +102,7 @@ pub async fn serve(listener: UnixListener, role: Role, routes: Routes, mut stop:
         let Ok(place) = room.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -137,6 +139,7 @@ pub async fn serve(listener: UnixListener, role: Role, routes: Routes, mut stop:
             drop(connection.await);
         });
     }
+    let _all_gone = room.acquire_many(CONNECTIONS as u32).await;
 }
 
 /// Who is at the other end, if they may be.
