@@ -1,6 +1,7 @@
 //! Real processes on loopback: the wiring, the permissions, the bad inputs. Waits poll with a deadline; nothing sleeps and
 //! hopes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +10,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hashmesh::api::form::{
-    MatchAnswer, MatchRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest, StatusAnswer,
+    ChangesAnswer, MatchAnswer, MatchRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest,
+    StatusAnswer,
 };
 use hashmesh::client::{Client, ClientError};
 use hashmesh_protocol::content_hash::ContentHash;
@@ -678,4 +680,170 @@ async fn a_policy_is_compared_and_applied_and_what_trips_a_breaker_waits_for_a_p
     assert_eq!(left["held"], json!([]));
     assert_eq!(decisions(acme, &[pdq(1)]).await, [Decision::Block]);
     assert!(admin.post::<_, Value>("/v1/quarantine/release", &release).await.is_err(), "not there any more");
+}
+
+/// A cache beside a node: a copy of its list, kept by the change feed alone.
+struct Cache {
+    client: Client,
+    cursor: Option<String>,
+    copy: BTreeMap<String, Decision>,
+    seq: u64,
+}
+
+impl Cache {
+    async fn beside(member: &Member) -> Self {
+        let client = Client::feed(&member.folder).await.unwrap();
+        Self { client, cursor: None, copy: BTreeMap::new(), seq: 0 }
+    }
+
+    /// Reads one page and takes it over.
+    async fn read(&mut self, options: &str) -> ChangesAnswer {
+        let after = self.cursor.as_ref().map_or_else(String::new, |cursor| format!("&after={cursor}"));
+        let path = format!("/v1/changes?{options}{after}");
+        let mut answer: Option<ChangesAnswer> = None;
+        eventually("the list", async || {
+            answer = match self.client.get(&path).await {
+                Ok(answer) => Some(answer),
+                Err(ClientError::Later(_)) => None,
+                Err(error) => panic!("{path}: {error}"),
+            };
+            answer.is_some()
+        })
+        .await;
+        let answer = answer.unwrap();
+        if answer.reset {
+            self.copy.clear();
+            self.seq = 0;
+        }
+        for change in &answer.changes {
+            assert!(change.seq > self.seq, "in order");
+            self.seq = change.seq;
+            self.copy.insert(change.hash.clone(), change.decision);
+        }
+        self.copy.retain(|_, decision| *decision > Decision::None);
+        self.cursor = Some(answer.cursor.clone());
+        answer
+    }
+
+    /// Waits for changes until the copy is as it should be; a wait that brings nothing is one too many.
+    async fn becomes(&mut self, expected: &[(ContentHash, Decision)]) {
+        let expected = expected.iter().map(|(hash, decision)| (hash.to_string(), *decision)).collect();
+        while self.copy != expected {
+            let answer = self.read("wait=60s&limit=3").await;
+            assert!(!answer.changes.is_empty(), "{:?} instead of {expected:?}", self.copy);
+        }
+    }
+}
+
+/// SPEC 15.9 to 15.11: a copy that is kept by the feed is the list that the node acts on, whatever changes it.
+#[tokio::test]
+async fn a_cache_that_reads_the_change_feed_has_the_list_that_the_node_acts_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = founded(folder.path());
+    let config = cluster.member(0).folder.config();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("feed = true\n{text}")).unwrap();
+    cluster.start_all().unwrap();
+    cluster.connected(PATIENCE).await.unwrap();
+    let (acme, bolt) = (cluster.member(0), cluster.member(1));
+    assert_eq!(mode(acme.folder.feed_socket()), 0o660);
+    assert!(!bolt.folder.feed_socket().exists(), "off by default");
+
+    let md5: ContentHash = "md5:d3b07384d113edec49eaa6238ad5ff00".parse().unwrap();
+    let mut cache = Cache::beside(acme).await;
+    let empty = cache.read("").await;
+    assert_eq!((empty.changes.len(), empty.more, empty.reset), (0, false, false));
+
+    // A reader that waits is woken by an addition, whoever makes it.
+    let begun = Instant::now();
+    let (woken, _added) = tokio::join!(cache.read("wait=60s"), publish(bolt, vec![add(md5)]));
+    assert_eq!((woken.changes[0].hash.as_str(), woken.changes[0].decision), (&*md5.to_string(), Decision::Review));
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
+    publish(acme, (0..7).map(|number| add(pdq(number))).collect()).await.unwrap();
+    let mut list: Vec<_> = (0..7).map(|number| (pdq(number), Decision::Review)).collect();
+    list.push((md5, Decision::Review));
+    cache.becomes(&list).await;
+    publish(bolt, vec![add(pdq(3))]).await.unwrap();
+    list[3].1 = Decision::Block;
+    cache.becomes(&list).await;
+
+    let revoke = |hash: ContentHash| StatementForm::Revoke {
+        hash: Some(hash.to_string()),
+        position: None,
+        reason: hashmesh_protocol::statement::Reason::Mistake,
+    };
+    publish(acme, vec![revoke(pdq(0)), revoke(pdq(3))]).await.unwrap();
+    list[3].1 = Decision::Review;
+    list.remove(0);
+    cache.becomes(&list).await;
+
+    // A policy that blocks what one member says, all but one hash.
+    let mut admin = Client::admin(&acme.folder).await.unwrap();
+    let policy = format!(
+        "[[rule]]\nname = \"alone\"\nmin_members = 1\nstage = \"block\"\n[negative]\nhashes = [\"{}\"]\n\
+         [breakers]\nhash_matches = 1\n",
+        pdq(6)
+    );
+    let applied: Value = admin.post("/v1/policy", &json!({ "text": policy })).await.unwrap();
+    list.retain(|(hash, _)| *hash != pdq(6));
+    list.iter_mut().for_each(|(_, decision)| *decision = Decision::Block);
+    cache.becomes(&list).await;
+    eventually("the end of the sweep", async || cache.read("").await.basis.policy == applied["id"]).await;
+
+    // A breaker that trips, and a person that has looked.
+    let hashes: Vec<ContentHash> = (0..8).map(pdq).chain([md5]).collect();
+    assert_eq!(decisions(acme, &[md5]).await, [Decision::Block]);
+    decisions(acme, &[md5]).await;
+    list.last_mut().unwrap().1 = Decision::Review;
+    cache.becomes(&list).await;
+    let _left: Value = admin.post("/v1/quarantine/release", &json!({ "subject": md5.to_string() })).await.unwrap();
+    list.last_mut().unwrap().1 = Decision::Block;
+    cache.becomes(&list).await;
+    let copied = |hash: &ContentHash| cache.copy.get(&hash.to_string()).copied().unwrap_or_default();
+    assert_eq!(decisions(acme, &hashes).await, hashes.iter().map(copied).collect::<Vec<_>>());
+
+    // Somebody who reads the log from its beginning, one change at a time, comes to the same.
+    let mut second = Cache::beside(acme).await;
+    while second.read("limit=1").await.more {}
+    assert_eq!((&second.copy, &second.cursor), (&cache.copy, &cache.cursor));
+
+    for (options, part) in [
+        ("after=yesterday", "after is not a cursor"),
+        ("wait=61s", "at most 60s"),
+        ("wait=soon", "at most 60s"),
+        ("limit=0", "limit must be 1 to 10000"),
+        ("limit=10001", "limit must be 1 to 10000"),
+        ("since=1", "unknown field `since`"),
+    ] {
+        match cache.client.get::<Value>(&format!("/v1/changes?{options}")).await {
+            Err(ClientError::Refused { status: 400, message }) => assert!(message.contains(part), "{message}"),
+            other => panic!("{options}: {other:?}"),
+        }
+    }
+    let openapi: Value = cache.client.get("/openapi.json").await.unwrap();
+    assert!(openapi["paths"]["/v1/changes"]["get"].is_object());
+    assert!(cache.client.get::<Value>("/v1/health").await.is_ok());
+    assert!(cache.client.get::<Value>(&format!("/v1/match/{md5}")).await.is_err(), "nothing else is there");
+
+    // A node that stops lets nobody wait, and one that was started again begins anew.
+    let path = format!("/v1/changes?wait=60s&after={}", second.cursor.unwrap());
+    let begun = Instant::now();
+    let waiting = tokio::spawn(async move { second.client.get::<ChangesAnswer>(&path).await });
+    cluster.stop(0).unwrap();
+    // Whether it had been heard before the node was told to stop is left to chance.
+    let _answered_or_gone = waiting.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
+    assert!(!cluster.member(0).folder.feed_socket().exists());
+    cluster.start(0).unwrap();
+    cache.client = Client::feed(&cluster.member(0).folder).await.unwrap();
+    let before = std::mem::take(&mut cache.copy);
+    assert!(cache.read("limit=1").await.reset);
+    while cache.read("limit=2").await.more {}
+    assert_eq!(cache.copy, before);
+
+    // Switched off, it leaves nothing behind, even if it was killed.
+    cluster.kill(0).unwrap();
+    fs::write(&config, text).unwrap();
+    cluster.start(0).unwrap();
+    assert!(!cluster.member(0).folder.feed_socket().exists());
 }

@@ -1,14 +1,16 @@
 //! The sockets: HTTP/1.1 on Unix sockets, because every language, `curl --unix-socket` and every health checker speak it.
 //!
-//! Two of them, with one role each. `query.sock` is for the platform's own services: it answers from memory, never touches
+//! Each has one role. `query.sock` is for the platform's own services: it answers from memory, never touches
 //! disk or network, and no query ever causes a packet. `admin.sock` is for its operators: whatever speaks in the member's
-//! name or changes the node, each act written to the decision log first.
+//! name or changes the node, each act written to the decision log first. `feed.sock`, where it is wanted, is for caches: it
+//! tells every change of the list that the platform acts on.
 
 mod admin;
 mod asked;
 mod body;
 mod codec;
 mod error;
+mod feed;
 pub mod form;
 mod log;
 mod metrics;
@@ -25,12 +27,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::engine::Input;
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::policy::Policy;
+use hashmesh_protocol::time::Timestamp;
 
 pub use admin::router as admin_router;
+pub use feed::router as feed_router;
 pub use metrics::Metrics;
 pub use query::router as query_router;
 pub use remembered::Remembered;
@@ -38,6 +43,7 @@ pub use starting::{Progress, router as starting_router};
 
 use crate::decisions::Decisions;
 use crate::driver::{Callers, Shared};
+use crate::feed::Feed;
 use crate::folder::Folder;
 use crate::index::Matcher;
 use crate::mailbox::Mailbox;
@@ -58,6 +64,8 @@ pub struct View {
     pub quarantine: Arc<Quarantine>,
     /// The last queries, if the operator wants that.
     pub remembered: Remembered,
+    /// The change feed, if the operator wants that.
+    pub feed: Option<Arc<Feed>>,
     /// The node's files.
     pub folder: Folder,
     /// What the driver shares.
@@ -82,6 +90,20 @@ impl View {
     /// Whether what this node knows may be old (SPEC 14.7): too few members are heard, or nothing is taken up any more.
     fn is_isolated(&self) -> bool {
         self.shared.stopped.load().is_some() || self.shared.status.load().isolated
+    }
+
+    /// What decisions rest on that were made by this policy at this moment.
+    fn basis(&self, policy: Digest, as_of: Timestamp) -> form::Basis {
+        let charter = self.federation.charter();
+        let status = self.shared.status.load();
+        form::Basis {
+            policy: policy.to_string(),
+            charter: charter.id().to_string(),
+            charter_version: charter.body().version,
+            as_of: as_of.to_string(),
+            isolated: self.is_isolated(),
+            behind: status.logs.iter().map(|log| log.known.saturating_sub(log.size)).fold(0, u64::saturating_add),
+        }
     }
 }
 

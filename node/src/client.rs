@@ -60,6 +60,11 @@ impl Client {
         Self::connect(&folder.query_socket()).await
     }
 
+    /// Connects to the feed socket of the node in a folder, if it has one.
+    pub async fn feed(folder: &Folder) -> Result<Self, ClientError> {
+        Self::connect(&folder.feed_socket()).await
+    }
+
     /// Connects to a socket.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let unreachable = |error| ClientError::Unreachable { path: path.to_owned(), error };

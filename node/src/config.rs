@@ -23,6 +23,10 @@ pub struct Config {
     /// How many of the last queries are kept, in memory only, for `hashmesh policy diff`. 0, which is the default: none.
     #[serde(default)]
     pub remember_queries: u32,
+    /// Whether `run/feed.sock` tells every change of the list that this platform acts on. It exports the list, so not by
+    /// default; without it there is no socket and nothing is kept for it.
+    #[serde(default)]
+    pub feed: bool,
 }
 
 /// Why there is no configuration.

@@ -24,11 +24,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::socket::{Role, Routes, SocketError, bind, serve};
-use crate::api::{Metrics, NetView, Progress, Remembered, View, admin_router, query_router, starting_router};
+use crate::api::{Metrics, NetView, Progress, Remembered, View};
+use crate::api::{admin_router, feed_router, query_router, starting_router};
 use crate::config::{Config, ConfigError};
 use crate::decisions::{Decisions, DecisionsError};
 use crate::documents::{DocumentsError, Found};
 use crate::driver::{Callers, Driver, DriverError, Shared};
+use crate::feed::{Feed, Judge};
 use crate::folder::{Folder, FolderError, MAX_POLICY, at, read_text};
 use crate::index::Matcher;
 use crate::keys::{self, KeysError, NodeKeys};
@@ -106,7 +108,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     let prepared = prepare(folder)?;
     let started = Instant::now();
     // The sockets are taken before anything else is done: a second node must not get that far.
-    let sockets = Sockets::open(&prepared.folder)?;
+    let sockets = Sockets::open(&prepared.folder, prepared.config.feed)?;
     let (prepared, loaded) = load_off_thread(prepared, sockets.progress.clone()).await;
     let Loaded { store, ledger, curator, signed } = loaded?;
     let Prepared { folder, config, keys, federation, policy, signer, own, decisions, quarantine } = prepared;
@@ -130,6 +132,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     let mailbox = Arc::new(Mailbox::default());
     let callers = Arc::new(Callers::default());
     let remembered = Remembered::new(config.remember_queries);
+    let feed = config.feed.then(Feed::new).transpose()?;
     let net = Net::start(Setup {
         federation: federation.clone(),
         node: keys.node.clone(),
@@ -139,7 +142,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         heads: shared.heads.clone(),
     });
     let net = Arc::new(net.await?);
-    let matcher = Arc::new(Matcher::new(catalog));
+    let matcher = Arc::new(Matcher::new(catalog.clone()));
     let policy = Arc::new(ArcSwap::from_pointee(policy));
     let view = Arc::new(View {
         member: own.member,
@@ -147,6 +150,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         policy: policy.clone(),
         quarantine: quarantine.clone(),
         remembered,
+        feed: feed.clone(),
         folder: folder.clone(),
         shared: shared.clone(),
         callers: callers.clone(),
@@ -156,7 +160,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         metrics: Metrics::default(),
         started,
         net: net_view(&net),
-        federation,
+        federation: federation.clone(),
     });
     let driver = Driver {
         engine,
@@ -171,11 +175,15 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         shared: shared.clone(),
         matcher: matcher.clone(),
         pace: Pace::default(),
-        policy,
-        quarantine,
+        policy: policy.clone(),
+        quarantine: quarantine.clone(),
+        feed: feed.clone(),
     };
     sockets.answer(view);
     let driver = driver.spawn();
+    if let Some(feed) = feed.clone() {
+        Judge { feed, catalog, federation, policy, quarantine }.spawn();
+    }
     let driver = tokio::task::spawn_blocking(move || driver.join().expect("the driver does not panic"));
     tracing::info!("answering queries about exact hashes");
     let indexed = tokio::task::spawn_blocking(move || matcher.build_near()).await;
@@ -188,6 +196,9 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         Ended::Told(driver) => driver.await.expect("the driver does not panic").err(),
         Ended::Failed(error) => Some(error),
     };
+    if let Some(feed) = feed {
+        feed.close();
+    }
     sockets.close().await;
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
@@ -200,13 +211,14 @@ struct Sockets {
     progress: Progress,
     query: Routes,
     admin: Routes,
+    feed: Option<Routes>,
     stop: watch::Sender<bool>,
-    servers: [JoinHandle<()>; 2],
+    servers: Vec<JoinHandle<()>>,
 }
 
 impl Sockets {
-    /// Takes both sockets. Until [`answer`](Self::answer) they say that the node is loading.
-    fn open(folder: &Folder) -> Result<Self, RunError> {
+    /// Takes the sockets. Until [`answer`](Self::answer) they say that the node is loading.
+    fn open(folder: &Folder, feed: bool) -> Result<Self, RunError> {
         let threads = Threads::start("query").map_err(RunError::Threads)?;
         let progress = Progress::default();
         let starting = || Arc::new(ArcSwap::from_pointee(starting_router(progress.clone())));
@@ -217,13 +229,24 @@ impl Sockets {
             let listener = bind(&path, role)?;
             Ok::<_, SocketError>(threads.handle().spawn(serve(listener, role, routes.clone(), stopping.clone())))
         };
-        let servers =
-            [serve(folder.query_socket(), Role::Query, &query)?, serve(folder.admin_socket(), Role::Admin, &admin)?];
-        Ok(Self { folder: folder.clone(), _threads: threads, progress, query, admin, stop, servers })
+        let mut servers = vec![
+            serve(folder.query_socket(), Role::Query, &query)?,
+            serve(folder.admin_socket(), Role::Admin, &admin)?,
+        ];
+        // One that was left behind by a node that was killed would answer nobody.
+        let _none = fs::remove_file(folder.feed_socket());
+        let feed = feed.then(starting);
+        if let Some(routes) = &feed {
+            servers.push(serve(folder.feed_socket(), Role::Feed, routes)?);
+        }
+        Ok(Self { folder: folder.clone(), _threads: threads, progress, query, admin, feed, stop, servers })
     }
 
     fn answer(&self, view: Arc<View>) {
         self.query.store(Arc::new(query_router(view.clone())));
+        if let (Some(routes), Some(feed)) = (&self.feed, &view.feed) {
+            routes.store(Arc::new(feed_router(view.clone(), feed.clone())));
+        }
         self.admin.store(Arc::new(admin_router(view)));
     }
 
@@ -231,15 +254,16 @@ impl Sockets {
     async fn close(mut self) {
         // Nobody waits for this if all servers are gone already.
         let _gone = self.stop.send(true);
+        let last = tokio::time::Instant::now() + GRACE;
         for server in &mut self.servers {
-            let _slow = tokio::time::timeout(GRACE, server).await;
+            let _slow = tokio::time::timeout_at(last, server).await;
         }
     }
 }
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        for socket in [self.folder.query_socket(), self.folder.admin_socket()] {
+        for socket in [self.folder.query_socket(), self.folder.admin_socket(), self.folder.feed_socket()] {
             let _gone = fs::remove_file(socket);
         }
     }

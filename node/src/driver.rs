@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use hashmesh_protocol::catalog::Curator;
+use hashmesh_protocol::catalog::{ContentId, Curator};
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
 use hashmesh_protocol::entries::Entries;
@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock;
+use crate::feed::Feed;
 use crate::index::Matcher;
 use crate::mailbox::Mailbox;
 use crate::net::Net;
@@ -126,6 +127,8 @@ pub struct Driver {
     pub policy: Arc<ArcSwap<Policy>>,
     /// Where those go who said it.
     pub quarantine: Arc<Quarantine>,
+    /// Who is told which hashes something else is said about, if anybody.
+    pub feed: Option<Arc<Feed>>,
 }
 
 /// Why the driver ended before it was told to. Nothing may be decided any more: what the engine believes is ahead of the
@@ -229,7 +232,7 @@ impl Driver {
                 }
                 Effect::KeepCheckpoint(log, checkpoint) => self.store.keep_checkpoint(log, &checkpoint)?,
                 Effect::Show(admitted) => self.show(&admitted.entries),
-                Effect::ShowOpening(late) => self.curator.open(&late, |_| ()),
+                Effect::ShowOpening(late) => self.showing(|curator, changed| curator.open(&late, changed)),
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),
                 Effect::Judge { delivery, relay } => self.net.judge(delivery, relay),
                 Effect::Gossip(message) => self.net.gossip(message),
@@ -242,7 +245,7 @@ impl Driver {
     }
 
     fn show(&mut self, entries: &Entries) {
-        self.curator.show(entries, |_| ());
+        self.showing(|curator, changed| curator.show(entries, changed));
         if let Ok(near) = self.matcher.near() {
             near.grown();
         }
@@ -252,6 +255,14 @@ impl Driver {
         if let Some(why) = self.pace.grown(log, count, began, live, limits, clock::now()) {
             self.quarantine.hold(Subject::Member(log.member), why);
         }
+    }
+
+    /// Shows something, and tells the feed which hashes it is about.
+    fn showing(&mut self, show: impl FnOnce(&mut Curator, &mut dyn FnMut(ContentId))) {
+        let Some(feed) = &self.feed else { return show(&mut self.curator, &mut |_| ()) };
+        let mut changed = Vec::new();
+        show(&mut self.curator, &mut |id| changed.push(id));
+        feed.changed(&changed);
     }
 
     fn sign(&mut self, log: LogId, mark: Mark) -> Result<SignedCheckpoint, SignerError> {

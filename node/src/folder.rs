@@ -11,7 +11,7 @@
 //!   heads             the newest checkpoint of every log, a second witness beside the store
 //!   store/            the database (0700)
 //!   decisions.log     every act through the admin socket, hash-chained
-//!   run/              query.sock (0660), admin.sock (0600)
+//!   run/              query.sock (0660), admin.sock (0600), feed.sock (0660) if wanted
 //! ```
 //!
 //! The governance key is not here: it stays offline, in a folder of its own.
@@ -141,6 +141,11 @@ impl Folder {
     /// `run/admin.sock`.
     pub fn admin_socket(&self) -> PathBuf {
         self.run().join("admin.sock")
+    }
+
+    /// `run/feed.sock`, if the node has one.
+    pub fn feed_socket(&self) -> PathBuf {
+        self.run().join("feed.sock")
     }
 
     /// Makes the folder, which the owner's group may pass through on its way to the query socket, and what only the owner

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod decisions;
 pub mod documents;
 pub mod driver;
+pub mod feed;
 pub mod folder;
 pub mod images;
 pub mod import;

@@ -6,8 +6,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use hashmesh_protocol::catalog::ContentId;
@@ -80,7 +80,11 @@ pub struct Quarantine {
     held: Mutex<Vec<Held>>,
     tripped: ArcSwap<Tripped>,
     matches: Matches,
+    told: OnceLock<Told>,
 }
+
+/// Called with what was put into quarantine or released.
+type Told = Box<dyn Fn(Subject) + Send + Sync>;
 
 impl Quarantine {
     /// Reads what is in quarantine.
@@ -93,7 +97,18 @@ impl Quarantine {
             false => Vec::new(),
         };
         let tripped = ArcSwap::from_pointee(tripped(&held));
-        Ok(Self { path: path.to_owned(), held: Mutex::new(held), tripped, matches: Matches::default() })
+        Ok(Self {
+            path: path.to_owned(),
+            held: Mutex::new(held),
+            tripped,
+            matches: Matches::default(),
+            told: OnceLock::new(),
+        })
+    }
+
+    /// From now on tells what was put into quarantine or released, once verdicts take account of it. Only one can be told.
+    pub fn tell(&self, told: impl Fn(Subject) + Send + Sync + 'static) {
+        let _second = self.told.set(Box::new(told));
     }
 
     /// For verdicts.
@@ -119,7 +134,7 @@ impl Quarantine {
             Subject::Hash(_) => tracing::warn!(why, "a hash is in quarantine: hashmesh quarantine"),
         }
         held.push(Held { subject: name, since: clock::now().to_string(), why });
-        self.tripped.store(Arc::new(tripped(&held)));
+        self.trip(&held, subject);
         if let Err(error) = self.write(&held) {
             tracing::error!(%error, "the quarantine holds until the node ends, and could not be written down");
         }
@@ -135,8 +150,15 @@ impl Quarantine {
         }
         self.write(&left)?;
         *held = left;
-        self.tripped.store(Arc::new(tripped(&held)));
+        self.trip(&held, subject);
         Ok(true)
+    }
+
+    fn trip(&self, held: &[Held], changed: Subject) {
+        self.tripped.store(Arc::new(tripped(held)));
+        if let Some(told) = self.told.get() {
+            told(changed);
+        }
     }
 
     /// A stored hash has matched a query.

@@ -503,3 +503,31 @@ pub struct HealthAnswer {
     /// `ok`, or why not.
     pub status: String,
 }
+
+/// `GET /v1/changes`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ChangesAnswer {
+    /// What changed, in order: at most one change a hash, its last one.
+    pub changes: Vec<ChangeForm>,
+    /// Where to go on: `after` of the next request.
+    pub cursor: String,
+    /// Whether there are more already.
+    pub more: bool,
+    /// Whether the cursor could not be continued, since the node was started again. This answer is the beginning of the
+    /// whole list: the copy so far is to be thrown away.
+    pub reset: bool,
+    /// What the list rests on: every hash was judged by this policy or a later one, at `as_of` or later.
+    pub basis: Basis,
+}
+
+/// A change of the list.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ChangeForm {
+    /// Its number: ascending, with gaps.
+    pub seq: u64,
+    /// The hash, `KIND:HEX`.
+    pub hash: String,
+    /// What to do from then on. `none`: it is off the list.
+    #[schema(value_type = String, examples("none", "review", "block"))]
+    pub decision: Decision,
+}

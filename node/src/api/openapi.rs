@@ -1,10 +1,10 @@
-//! The description of both sockets, for code generators and fuzzers.
+//! The description of each socket, for code generators and fuzzers.
 
 use axum::Json;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 
-use super::{admin, form, log, metrics, policy, query, status};
+use super::{admin, feed as changes, form, log, metrics, policy, query, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -36,6 +36,17 @@ struct QueryApi;
 )]
 struct AdminApi;
 
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "hashmesh feed socket",
+        description = "Every change of the list that this platform acts on. Bodies may be JSON or CBOR."
+    ),
+    paths(changes::changes, query::health),
+    components(schemas(form::ChangesAnswer))
+)]
+struct FeedApi;
+
 /// `GET /openapi.json` of the query socket.
 pub(super) async fn query() -> Json<Description> {
     Json(QueryApi::openapi())
@@ -44,4 +55,9 @@ pub(super) async fn query() -> Json<Description> {
 /// `GET /openapi.json` of the admin socket.
 pub(super) async fn admin() -> Json<Description> {
     Json(AdminApi::openapi())
+}
+
+/// `GET /openapi.json` of the feed socket.
+pub(super) async fn feed() -> Json<Description> {
+    Json(FeedApi::openapi())
 }

@@ -51,6 +51,9 @@ pub(super) async fn apply(
     })?;
     let answer = PolicyAnswer { id: policy.id().to_string(), text: policy.text().to_owned() };
     view.policy.store(Arc::new(policy));
+    if let Some(feed) = &view.feed {
+        feed.sweep();
+    }
     Ok(encoding.answer(&answer))
 }
 

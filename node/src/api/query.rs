@@ -244,16 +244,7 @@ impl Asker {
     }
 
     fn basis(&self) -> Basis {
-        let charter = self.view.federation.charter();
-        let status = self.view.shared.status.load();
-        Basis {
-            policy: self.policy.id().to_string(),
-            charter: charter.id().to_string(),
-            charter_version: charter.body().version,
-            as_of: self.as_of.to_string(),
-            isolated: self.view.is_isolated(),
-            behind: status.logs.iter().map(|log| log.known.saturating_sub(log.size)).fold(0, u64::saturating_add),
-        }
+        self.view.basis(self.policy.id(), self.as_of)
     }
 }
 

@@ -68,6 +68,8 @@ pub enum SocketError {
 pub enum Role {
     /// Whoever the file's permissions let in: 0660, so the node's user and group.
     Query,
+    /// The same, for whoever may have the whole list.
+    Feed,
     /// The node's own user and root: 0600, and the peer's credentials are checked.
     Admin,
 }
@@ -88,7 +90,7 @@ pub fn bind(path: &Path, role: Role) -> Result<UnixListener, SocketError> {
     let hidden = making.join("socket");
     let made = (|| {
         let listener = UnixListener::bind(&hidden)?;
-        let mode = if role == Role::Query { 0o660 } else { 0o600 };
+        let mode = if role == Role::Admin { 0o600 } else { 0o660 };
         fs::set_permissions(&hidden, Permissions::from_mode(mode))?;
         fs::rename(&hidden, path)?;
         fs::remove_dir(&making)?;

@@ -13,7 +13,7 @@ use super::query::health;
 /// How many statements have been loaded.
 pub type Progress = Arc<AtomicU64>;
 
-/// The paths of both sockets until everything is loaded.
+/// The paths of all sockets until everything is loaded.
 pub fn router(progress: Progress) -> Router {
     Router::new().route("/v1/health", get(health)).fallback(loading).with_state(progress)
 }
