@@ -83,9 +83,8 @@ fn a_node_that_was_away_catches_up() {
     net.audit_agreement();
 }
 
-/// SPEC 5.4: an opening that is missing is asked for from anyone.
-#[test]
-fn a_missing_opening_is_found() {
+/// Bob is down, and comes back without the opening of what alice says at index 3 of her log.
+fn bob_lacks_an_opening() -> (Sim, LogId) {
     let mut net = Sim::of(["alice", "bob", "carol"]);
     net.settle();
     for number in 0..10 {
@@ -95,6 +94,13 @@ fn a_missing_opening_is_found() {
     let log = net.node("alice").engine().unwrap().own().unwrap();
     net.crash("bob");
     net.node_mut("bob").disk.forget_opening(log, 3);
+    (net, log)
+}
+
+/// SPEC 5.4: an opening that is missing is asked for from anyone.
+#[test]
+fn a_missing_opening_is_found() {
+    let (mut net, _) = bob_lacks_an_opening();
     net.start("bob");
     assert!(net.matches("bob", pdq(3)).is_empty());
     net.settle();
@@ -144,15 +150,7 @@ fn openings_that_exist_nowhere_delay_no_others() {
 /// SPEC 5.4: where the author has signed two histories, an honest peer may hold the opening of another leaf.
 #[test]
 fn an_opening_of_another_history_is_nobodys_fault() {
-    let mut net = Sim::of(["alice", "bob", "carol"]);
-    net.settle();
-    for number in 0..10 {
-        net.adds("alice", pdq(number));
-    }
-    net.settle();
-    let log = net.node("alice").engine().unwrap().own().unwrap();
-    net.crash("bob");
-    net.node_mut("bob").disk.forget_opening(log, 3);
+    let (mut net, log) = bob_lacks_an_opening();
     let other = net.node("carol").disk.opening(log, 4).to_vec();
     net.node_mut("carol").disk.put_opening(log, 3, other);
     net.start("bob");

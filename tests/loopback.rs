@@ -48,15 +48,7 @@ async fn running(folder: &Path) -> Cluster {
 }
 
 pub(super) fn add(hash: ContentHash) -> StatementForm {
-    StatementForm::Add {
-        hash: hash.to_string(),
-        labels: vec!["demo".to_owned()],
-        media: None,
-        quality: None,
-        expiry: None,
-        incident: None,
-        note: None,
-    }
+    StatementForm::add(&hash, "demo")
 }
 
 pub(super) async fn publish(member: &Member, statements: Vec<StatementForm>) -> Result<PublishAnswer, ClientError> {

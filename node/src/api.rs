@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use axum::http::StatusCode;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::engine::Input;
 use hashmesh_protocol::federation::Federation;
@@ -113,4 +114,12 @@ pub struct NetView {
     pub listening: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What went wrong there, by name.
     pub counters: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+}
+
+/// Runs what computes away from the threads that serve sockets.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, error::Problem> + Send + 'static,
+) -> Result<T, error::Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| error::Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?
 }

@@ -8,7 +8,7 @@ pub mod near;
 use std::cmp::Reverse;
 use std::sync::{Arc, OnceLock};
 
-use hashmesh_protocol::catalog::{Catalog, ContentId, Said};
+use hashmesh_protocol::catalog::{Catalog, ContentId};
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::policy::{Circumstances, Decision, MAX_DISTANCE, Matched, Policy, Verdict};
 use near::Near;
@@ -85,12 +85,14 @@ impl Matcher {
         at: &Circumstances<'_>,
         mut answered: impl FnMut(&ContentHash, Answer<'_>),
     ) -> Result<(), Indexing> {
-        for (hash, exact) in hashes.iter().zip(self.catalog.find_all(hashes)) {
+        let exact: Vec<ContentHash> = hashes.iter().filter(|hash| hash.kind() != HashKind::Pdq).copied().collect();
+        let mut exact = self.catalog.find_all(&exact).into_iter();
+        for hash in hashes {
             let answer = if hash.kind() == HashKind::Pdq {
                 let reach = distance.unwrap_or(MAX_DISTANCE).min(policy.reach());
                 self.judge(self.near()?.within(hash, reach), policy, at)
             } else {
-                self.judge(exact.map(|id| (id, 0)), policy, at)
+                self.judge(exact.next().flatten().map(|id| (id, 0)), policy, at)
             };
             answered(hash, answer);
         }
@@ -105,11 +107,7 @@ impl Matcher {
     ) -> Answer<'_> {
         let mut answer = Answer { decision: Decision::None, matches: Vec::new(), found: 0 };
         for (id, distance) in found {
-            let said: Vec<Said<'_>> = self.catalog.said(id).collect();
-            if said.is_empty() {
-                continue;
-            }
-            let matched = Matched { hash: self.catalog.hash(id), distance, said };
+            let Some(matched) = Matched::of(&self.catalog, id, distance) else { continue };
             let verdict = policy.judge(&matched, at);
             answer.found += 1;
             answer.decision = answer.decision.max(verdict.decision);

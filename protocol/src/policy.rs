@@ -4,19 +4,22 @@
 //! nothing in the charter and nothing that a member says can force one, and the policy never leaves the platform.
 
 mod form;
+#[cfg(test)]
+mod oracle;
+mod rule;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use form::PolicyError;
+use rule::{Case, Rule};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Attributes, Said};
+use crate::catalog::{Attributes, Catalog, ContentId, Said};
 use crate::charter::Charter;
-use crate::content_hash::{ContentHash, HashKind, MIN_PDQ_QUALITY};
+use crate::content_hash::{ContentHash, MIN_PDQ_QUALITY};
 use crate::digest::Digest;
-use crate::names::{Jurisdiction, MemberId};
+use crate::names::MemberId;
 use crate::statement::Labels;
 use crate::time::Timestamp;
 
@@ -61,34 +64,6 @@ pub struct Policy {
     negative: HashSet<ContentHash>,
     disabled: HashMap<ContentHash, Timestamp>,
     breakers: Breakers,
-}
-
-/// A rule: if so many say so, do so.
-#[derive(Clone, Debug)]
-struct Rule {
-    name: Arc<str>,
-    /// Codes; absent: any.
-    labels: Option<HashSet<u16>>,
-    kinds: Option<HashSet<HashKind>>,
-    /// Whose word counts; absent: everybody's.
-    members: Option<BTreeSet<MemberId>>,
-    min_members: usize,
-    min_jurisdictions: usize,
-    min_weight: u64,
-    max_distance: u32,
-    min_quality: u8,
-    settled: bool,
-    min_age: Duration,
-    stage: Stage,
-    disputes: Disputes,
-}
-
-/// How many have to dispute a hash so that a rule decides less about it.
-#[derive(Clone, Copy, Debug)]
-struct Disputes {
-    members: usize,
-    jurisdictions: usize,
-    lower_to: Decision,
 }
 
 /// When a person has to look before more is blocked.
@@ -138,6 +113,14 @@ pub struct Matched<'a> {
     pub distance: u32,
     /// What the members say about it.
     pub said: Vec<Said<'a>>,
+}
+
+impl<'a> Matched<'a> {
+    /// A hash of the catalog and what is said about it; `None` if nobody stands by it any more.
+    pub fn of(catalog: &'a Catalog, id: ContentId, distance: u32) -> Option<Self> {
+        let said: Vec<_> = catalog.said(id).collect();
+        (!said.is_empty()).then(|| Self { hash: catalog.hash(id), distance, said })
+    }
 }
 
 /// What a policy makes of one matched hash.
@@ -275,119 +258,6 @@ hashes = []
     }
 }
 
-/// What is said about a hash, as far as it can count.
-struct Case<'a> {
-    matched: &'a Matched<'a>,
-    at: &'a Circumstances<'a>,
-    adds: Vec<Voice<'a>>,
-    disputes: Vec<Voice<'a>>,
-}
-
-/// A member whose word counts.
-struct Voice<'a> {
-    said: &'a Said<'a>,
-    jurisdiction: Jurisdiction,
-    weight: u32,
-    /// Labels in force; none for disputes.
-    labels: Option<Labels>,
-}
-
-impl<'a> Case<'a> {
-    fn new(policy: &Policy, matched: &'a Matched<'a>, at: &'a Circumstances<'a>) -> Self {
-        let mut case = Self { matched, at, adds: Vec::new(), disputes: Vec::new() };
-        for said in &matched.said {
-            let weight = policy.weight(said.log.member);
-            let Some(member) = at.charter.member(said.log.member).filter(|_| weight > 0) else { continue };
-            let voice = |labels| Voice { said, jurisdiction: member.jurisdiction, weight, labels };
-            match said.attributes {
-                Attributes::Dispute { .. } => case.disputes.push(voice(None)),
-                Attributes::Add { .. } => {
-                    let labels = effect(said, at.charter, at.as_of);
-                    if labels.is_some() && matched.hash.emptiness().is_none() {
-                        case.adds.push(voice(labels));
-                    }
-                }
-            }
-        }
-        case
-    }
-}
-
-/// How many members from how many jurisdictions, and their weight.
-#[derive(Default)]
-struct Count {
-    members: usize,
-    jurisdictions: Vec<Jurisdiction>,
-    weight: u64,
-}
-
-impl Count {
-    fn of<'a>(voices: impl Iterator<Item = &'a Voice<'a>>) -> Self {
-        let mut count = Self::default();
-        for voice in voices {
-            count.members += 1;
-            count.weight += u64::from(voice.weight);
-            if !count.jurisdictions.contains(&voice.jurisdiction) {
-                count.jurisdictions.push(voice.jurisdiction);
-            }
-        }
-        count
-    }
-}
-
-impl Rule {
-    /// What the rule decides, and what kept it from deciding more.
-    fn decide(&self, case: &Case<'_>) -> (Decision, Vec<Lowered>) {
-        let (matched, at) = (case.matched, case.at);
-        let most = match self.stage {
-            Stage::Off => Decision::None,
-            Stage::Review => Decision::Review,
-            Stage::Shadow | Stage::Block => Decision::Block,
-        };
-        let about = self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&matched.hash.kind()))
-            && matched.distance <= self.max_distance;
-        if most == Decision::None || !about || !self.reached(case, |_| true) {
-            return (Decision::None, Vec::new());
-        }
-        let (mut decision, mut lowered) = (most, Vec::new());
-        let quarantined = at.tripped.hashes.contains(&matched.hash)
-            || !self.reached(case, |voice| !at.tripped.members.contains(&voice.said.log.member));
-        if quarantined && decision == Decision::Block {
-            decision = Decision::Review;
-            lowered.push(Lowered::Quarantined);
-        }
-        let against = Count::of(case.disputes.iter());
-        let disputed =
-            against.members >= self.disputes.members && against.jurisdictions.len() >= self.disputes.jurisdictions;
-        if disputed && decision > self.disputes.lower_to {
-            decision = self.disputes.lower_to;
-            lowered.push(Lowered::Disputed);
-        }
-        (decision, lowered)
-    }
-
-    /// Whether enough members add the hash in the way that the rule wants, of those who may count.
-    fn reached(&self, case: &Case<'_>, may_count: impl Fn(&Voice<'_>) -> bool) -> bool {
-        let count = Count::of(case.adds.iter().filter(|voice| self.wants(voice, case.at.as_of) && may_count(voice)));
-        count.members >= self.min_members
-            && count.jurisdictions.len() >= self.min_jurisdictions
-            && count.weight >= self.min_weight
-    }
-
-    fn wants(&self, voice: &Voice<'_>, as_of: Timestamp) -> bool {
-        let quality = match voice.said.attributes {
-            Attributes::Add { quality, .. } => *quality,
-            Attributes::Dispute { .. } => None,
-        };
-        self.labels.as_ref().is_none_or(|wanted| {
-            voice.labels.is_some_and(|labels| labels.filter(|code| wanted.contains(&code)).is_some())
-        }) && self.members.as_ref().is_none_or(|members| members.contains(&voice.said.log.member))
-            && quality.is_none_or(|quality| quality >= self.min_quality)
-            && (voice.said.settled || !self.settled)
-            && as_of.since(voice.said.time) >= self.min_age
-    }
-}
-
 /// The labels under which a statement adds its hash now, if it does.
 pub fn effect(said: &Said<'_>, charter: &Charter, as_of: Timestamp) -> Option<Labels> {
     let Attributes::Add { labels, quality, expiry, .. } = said.attributes else { return None };
@@ -406,31 +276,28 @@ pub fn effect(said: &Said<'_>, charter: &Charter, as_of: Timestamp) -> Option<La
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
-
-    use proptest::prelude::*;
-
     use super::*;
     use crate::charter::tests::charter;
+    use crate::content_hash::HashKind;
     use crate::names::LogId;
 
-    fn add(labels: &[u16], quality: Option<u8>, expiry: Option<u64>) -> Attributes {
+    pub(super) fn add(labels: &[u16], quality: Option<u8>, expiry: Option<u64>) -> Attributes {
         let labels = Labels::new(labels).unwrap();
         Attributes::Add { labels, media: 1, quality, expiry: expiry.map(Timestamp), incident: None }
     }
 
-    fn said<'a>(member: &str, attributes: &'a Attributes) -> Said<'a> {
+    pub(super) fn said<'a>(member: &str, attributes: &'a Attributes) -> Said<'a> {
         let log = LogId { member: member.parse().unwrap(), epoch: 0 };
         Said { log, index: 0, time: Timestamp(1000), attributes, settled: false }
     }
 
-    const DISPUTE: Attributes = Attributes::Dispute { reason: 3 };
+    pub(super) const DISPUTE: Attributes = Attributes::Dispute { reason: 3 };
 
-    fn pdq() -> ContentHash {
+    pub(super) fn pdq() -> ContentHash {
         ContentHash::new(HashKind::Pdq, &[0x0f; 32]).unwrap()
     }
 
-    fn tripped(members: &[&str], hashes: &[ContentHash]) -> Tripped {
+    pub(super) fn tripped(members: &[&str], hashes: &[ContentHash]) -> Tripped {
         Tripped {
             members: members.iter().map(|member| member.parse().unwrap()).collect(),
             hashes: hashes.iter().copied().collect(),
@@ -610,197 +477,5 @@ mod tests {
             assert!(matches!(error(&rule(nobody)), PolicyError::UnknownMember { .. }), "{nobody}");
         }
         assert!(matches!(error(&rule("[negative]\nhashes = [\"pdq:0\"]")), PolicyError::Hash(..)));
-    }
-
-    /// A rule and a case in small numbers, so that all borders are met often.
-    #[derive(Clone, Debug)]
-    struct Drawn {
-        rules: Vec<DrawnRule>,
-        weights: [u32; 4],
-        /// For each of four members: nothing, an addition or a dispute.
-        words: [Option<Word>; 4],
-        distance: u32,
-        tripped: [bool; 4],
-        hash_tripped: bool,
-    }
-
-    #[derive(Clone, Debug)]
-    struct DrawnRule {
-        label: Option<u16>,
-        members: Option<[bool; 4]>,
-        k: usize,
-        j: usize,
-        weight: u64,
-        distance: u32,
-        quality: u8,
-        settled: bool,
-        age: u64,
-        stage: usize,
-        disputes: (usize, usize, usize),
-    }
-
-    #[derive(Clone, Copy, Debug)]
-    enum Word {
-        Add { label: u16, quality: Option<u8>, expired: bool, settled: bool, age: u64 },
-        Dispute,
-    }
-
-    const MEMBERS: [&str; 4] = ["acme", "bolt", "crab", "dove"];
-    const PLACES: [&str; 4] = ["FR", "FR", "US", "JP"];
-    const STAGES: [&str; 4] = ["off", "shadow", "review", "block"];
-    const DECISIONS: [&str; 3] = ["none", "review", "block"];
-
-    impl Drawn {
-        fn policy(&self) -> String {
-            let mut text = String::new();
-            for (number, rule) in self.rules.iter().enumerate() {
-                let DrawnRule { k, j, weight, distance, quality, settled, age, .. } = rule;
-                text += &format!("[[rule]]\nname = \"{number}\"\nmin_members = {k}\nmin_jurisdictions = {j}\n");
-                text += &format!("min_weight = {weight}\nmax_distance = {distance}\nmin_quality = {quality}\n");
-                text += &format!("settled = {settled}\nmin_age = \"{age}s\"\nstage = \"{}\"\n", STAGES[rule.stage]);
-                if let Some(label) = rule.label {
-                    text += &format!("labels = [\"{}\"]\n", ["demo", "csam-a1"][usize::from(label) - 1]);
-                }
-                if let Some(members) = rule.members {
-                    let named: Vec<_> = (0..4).filter(|m| members[*m]).map(|m| format!("{:?}", MEMBERS[m])).collect();
-                    text += &format!("members = [{}]\n", named.join(", "));
-                }
-                let (members, places, to) = rule.disputes;
-                text += &format!("[rule.disputes]\nmembers = {members}\njurisdictions = {places}\n");
-                text += &format!("lower_to = \"{}\"\n", DECISIONS[to]);
-            }
-            text += "[weights]\n";
-            for (member, weight) in MEMBERS.iter().zip(self.weights) {
-                text += &format!("{member} = {weight}\n");
-            }
-            text
-        }
-
-        /// SPEC 12 in the plainest words.
-        fn oracle(&self) -> usize {
-            let mut worst = 0;
-            for rule in &self.rules {
-                let counts = |m: usize, without_tripped: bool| match self.words[m] {
-                    Some(Word::Add { label, quality, expired, settled, age }) => {
-                        !expired
-                            && quality.is_none_or(|q| q >= 50 && q >= rule.quality)
-                            && rule.label.is_none_or(|wanted| wanted == label)
-                            && rule.members.is_none_or(|members| members[m])
-                            && (settled || !rule.settled)
-                            && age >= rule.age
-                            && self.weights[m] > 0
-                            && !(without_tripped && self.tripped[m])
-                    }
-                    _ => false,
-                };
-                let places = |members: &[usize]| members.iter().map(|m| PLACES[*m]).collect::<BTreeSet<_>>().len();
-                let enough = |without_tripped: bool| {
-                    let members: Vec<usize> = (0..4).filter(|m| counts(*m, without_tripped)).collect();
-                    let weight: u64 = members.iter().map(|m| u64::from(self.weights[*m])).sum();
-                    members.len() >= rule.k && places(&members) >= rule.j && weight >= rule.weight
-                };
-                if rule.stage < 2 || self.distance > rule.distance || !enough(false) {
-                    continue;
-                }
-                let mut decision = rule.stage - 1;
-                if self.hash_tripped || !enough(true) {
-                    decision = decision.min(1);
-                }
-                let against: Vec<usize> =
-                    (0..4).filter(|m| matches!(self.words[*m], Some(Word::Dispute)) && self.weights[*m] > 0).collect();
-                if against.len() >= rule.disputes.0 && places(&against) >= rule.disputes.1 {
-                    decision = decision.min(rule.disputes.2);
-                }
-                worst = worst.max(decision);
-            }
-            worst
-        }
-
-        fn decide(&self, policy: &Policy, charter: &Charter) -> usize {
-            const AS_OF: u64 = 1_000_000;
-            let attributes = self.words.map(|word| match word? {
-                Word::Add { label, quality, expired, .. } => Some(add(&[label], quality, expired.then_some(AS_OF))),
-                Word::Dispute => Some(DISPUTE),
-            });
-            let said = MEMBERS.iter().zip(self.words).zip(&attributes).filter_map(|((member, word), attributes)| {
-                let mut said = said(member, attributes.as_ref()?);
-                if let Some(Word::Add { settled, age, .. }) = word {
-                    (said.settled, said.time) = (settled, Timestamp(AS_OF - age * 1000));
-                }
-                Some(said)
-            });
-            let names: Vec<_> = (0..4).filter(|m| self.tripped[*m]).map(|m| MEMBERS[m]).collect();
-            let hashes = if self.hash_tripped { vec![pdq()] } else { vec![] };
-            let matched = Matched { hash: pdq(), distance: self.distance, said: said.collect() };
-            let tripped = tripped(&names, &hashes);
-            policy.judge(&matched, &Circumstances { charter, tripped: &tripped, as_of: Timestamp(AS_OF) }).decision
-                as usize
-        }
-    }
-
-    fn word() -> impl Strategy<Value = Option<Word>> {
-        let quality = prop_oneof![Just(None), Just(Some(49)), Just(Some(50)), Just(Some(80))];
-        let add = (1u16..3, quality, proptest::bool::weighted(0.1), any::<bool>(), 0u64..3).prop_map(
-            |(label, quality, expired, settled, age)| Some(Word::Add { label, quality, expired, settled, age }),
-        );
-        prop_oneof![1 => Just(None), 3 => add, 1 => Just(Some(Word::Dispute))]
-    }
-
-    fn drawn_rule() -> impl Strategy<Value = DrawnRule> {
-        let members = proptest::option::weighted(0.3, any::<[bool; 4]>());
-        let label = proptest::option::weighted(0.3, 1u16..3);
-        let quality = prop_oneof![3 => Just(0u8), 1 => Just(80)];
-        let disputes = (1usize..4, 0usize..3, 0usize..3);
-        let settled = proptest::bool::weighted(0.3);
-        let numbers = (1usize..4, 0usize..4, 0u64..5, 29u32..32);
-        (label, members, numbers, quality, settled, 0u64..3, 0usize..4, disputes).prop_map(
-            |(label, members, (k, j, weight, distance), quality, settled, age, stage, disputes)| {
-                let voters = members.map_or(4, |m| m.iter().filter(|m| **m).count());
-                let members = members.filter(|_| voters > 0);
-                let k = if members.is_some() { k.min(voters) } else { k };
-                DrawnRule { label, members, k, j: j.min(k), weight, distance, quality, settled, age, stage, disputes }
-            },
-        )
-    }
-
-    fn drawn() -> impl Strategy<Value = Drawn> {
-        let rules = proptest::collection::vec(drawn_rule(), 1..4);
-        let words = [word(), word(), word(), word()];
-        let weights = [0u32..3, 0..3, 0..3, 0..3];
-        let tripped = [(); 4].map(|()| proptest::bool::weighted(0.2));
-        (rules, weights, words, 28u32..32, tripped, proptest::bool::weighted(0.1)).prop_map(
-            |(rules, weights, words, distance, tripped, hash_tripped)| Drawn {
-                rules,
-                weights,
-                words,
-                distance,
-                tripped,
-                hash_tripped,
-            },
-        )
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 100_000, ..ProptestConfig::default() })]
-
-        /// The same as the plainest reading of the rules; one dispute more never raises a decision, one addition of
-        /// somebody who said nothing never lowers it.
-        #[test]
-        fn verdicts_are_those_of_the_rules_and_monotone(drawn in drawn(), member in 0usize..4, more in word()) {
-            static CHARTER: LazyLock<Charter> = LazyLock::new(|| crate::charter::tests::charter_in(&PLACES));
-            let charter = &*CHARTER;
-            let policy = Policy::parse(&drawn.policy(), charter).unwrap();
-            let decision = drawn.decide(&policy, charter);
-            prop_assert_eq!(decision, drawn.oracle());
-            if let (None, Some(word)) = (drawn.words[member], more) {
-                let mut changed = drawn.clone();
-                changed.words[member] = Some(word);
-                let after = changed.decide(&policy, charter);
-                match word {
-                    Word::Add { .. } => prop_assert!(after >= decision, "an addition lowered it"),
-                    Word::Dispute => prop_assert!(after <= decision, "a dispute raised it"),
-                }
-            }
-        }
     }
 }

@@ -218,15 +218,7 @@ async fn time_publication(cluster: &Cluster) -> anyhow::Result<Duration> {
     let mut times = Vec::new();
     for number in 0..TIMED {
         let hash = pdq(1_000_000 + number);
-        let add = StatementForm::Add {
-            hash: hash.to_string(),
-            labels: vec!["demo".to_owned()],
-            media: None,
-            quality: None,
-            expiry: None,
-            incident: None,
-            note: None,
-        };
+        let add = StatementForm::add(&hash, "demo");
         times.push(time_one(cluster, hash, add, true).await?);
     }
     times.sort();

@@ -16,7 +16,6 @@ use hashmesh_protocol::opening::Salt;
 use hashmesh_protocol::statement::{Labels, Position};
 use hashmesh_protocol::time::Timestamp;
 use serde_json::json;
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::body::Read;
@@ -25,7 +24,7 @@ use super::form::{
     ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneAnswer, SignAloneRequest, StatementForm,
     StatementsRequest,
 };
-use super::{View, log, metrics, openapi, policy, query, status};
+use super::{View, log, metrics, off_thread, openapi, policy, query, status};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
 use crate::sentence::sentence;
@@ -157,14 +156,6 @@ async fn taken_up(view: &View) -> Result<Option<Silence>, Problem> {
         }
     }
     Ok(status.silence)
-}
-
-/// Runs what computes away from the threads that serve sockets.
-pub(super) async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let done = spawn_blocking(work).await;
-    done.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?
 }
 
 fn check_count(count: usize) -> Result<(), Problem> {

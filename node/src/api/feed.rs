@@ -12,12 +12,11 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Deserialize;
 
-use super::admin::off_thread;
 use super::body::Encoding;
 use super::error::{Problem, no_such_method, no_such_path};
 use super::form::{ChangeForm, ChangesAnswer};
 use super::query::health;
-use super::{View, openapi};
+use super::{View, off_thread, openapi};
 use crate::feed::{Cursor, Feed, MAX_PAGE, Page};
 
 /// How long a reader may wait for news: less than what most HTTP clients give an answer.

@@ -1,6 +1,6 @@
 //! The shapes of requests and answers, as they stand in JSON and CBOR. Used by the sockets and by the command line.
 
-use hashmesh_protocol::content_hash::Media;
+use hashmesh_protocol::content_hash::{ContentHash, Media};
 use hashmesh_protocol::policy::{Decision, Lowered};
 use hashmesh_protocol::statement::Reason;
 use serde::{Deserialize, Serialize};
@@ -260,6 +260,14 @@ pub enum StatementForm {
         #[schema(value_type = String, examples("mistake", "lawful"))]
         reason: Reason,
     },
+}
+
+impl StatementForm {
+    /// A hash belongs on the list, under this label, with nothing else to say about it.
+    pub fn add(hash: &ContentHash, label: &str) -> Self {
+        let (hash, labels) = (hash.to_string(), vec![label.to_owned()]);
+        Self::Add { hash, labels, media: None, quality: None, expiry: None, incident: None, note: None }
+    }
 }
 
 /// `POST /v1/import`: many additions that have everything in common but the hash.

@@ -9,11 +9,11 @@ use axum::response::Response;
 use hashmesh_protocol::policy::{Circumstances, Decision, Policy, PolicyError};
 use serde_json::json;
 
-use super::View;
-use super::admin::{off_thread, write_down};
+use super::admin::write_down;
 use super::body::{Encoding, Read};
 use super::error::Problem;
 use super::form::{DiffAnswer, DiffExample, PolicyAnswer, PolicyRequest, QuarantineAnswer, ReleaseRequest};
+use super::{View, off_thread};
 use crate::clock;
 use crate::decisions::Actor;
 use crate::folder::replace;
@@ -26,8 +26,11 @@ const EXAMPLES: usize = 100;
 /// Shows the policy in force.
 #[utoipa::path(get, path = "/v1/policy", responses((status = 200, body = PolicyAnswer)))]
 pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
-    let policy = view.policy.load();
-    Encoding::wanted(&headers).answer(&PolicyAnswer { id: policy.id().to_string(), text: policy.text().to_owned() })
+    Encoding::wanted(&headers).answer(&form(&view.policy.load()))
+}
+
+fn form(policy: &Policy) -> PolicyAnswer {
+    PolicyAnswer { id: policy.id().to_string(), text: policy.text().to_owned() }
 }
 
 /// Puts a policy in force, at once and for good.
@@ -49,7 +52,7 @@ pub(super) async fn apply(
         let message = format!("{}: {error}; the old policy stays in force", path.display());
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     })?;
-    let answer = PolicyAnswer { id: policy.id().to_string(), text: policy.text().to_owned() };
+    let answer = form(&policy);
     view.policy.store(Arc::new(policy));
     if let Some(feed) = &view.feed {
         feed.sweep();

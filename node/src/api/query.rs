@@ -16,12 +16,11 @@ use hashmesh_protocol::time::Timestamp;
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::admin::off_thread;
 use super::asked::Asked;
 use super::body::{Encoding, Read};
 use super::error::{Problem, no_such_method, no_such_path};
-use super::form::{Basis, Claim, HealthAnswer, Match, MatchAnswer, MatchRequest, MatchResult};
-use super::{View, metrics, openapi};
+use super::form::{Claim, HealthAnswer, Match, MatchAnswer, MatchRequest, MatchResult};
+use super::{View, metrics, off_thread, openapi};
 use crate::clock;
 use crate::index::{Indexing, MAX_LISTED};
 
@@ -169,7 +168,11 @@ impl Asker {
             decisions.extend(piece.decisions);
             results.extend(piece.results);
         }
-        MatchAnswer { decisions, results: self.explain.then_some(results), basis: self.basis() }
+        MatchAnswer {
+            decisions,
+            results: self.explain.then_some(results),
+            basis: self.view.basis(self.policy.id(), self.as_of),
+        }
     }
 
     /// Answers some questions of `of`.
@@ -241,10 +244,6 @@ impl Asker {
             Attributes::Dispute { reason } => claim.reason = Reason::from_number(*reason),
         }
         claim
-    }
-
-    fn basis(&self) -> Basis {
-        self.view.basis(self.policy.id(), self.as_of)
     }
 }
 

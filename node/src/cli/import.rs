@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use hashmesh_protocol::content_hash::{HashKind, Media};
+use hashmesh_protocol::content_hash::HashKind;
 use hashmesh_protocol::entries::MAX_LEAVES;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
-use super::publish::media;
+use super::publish::About;
 use super::{Context, Done, complain, write_out};
 use crate::api::form::{ImportRequest, PublishAnswer, PublishStatus, StatementForm, StatementsRequest, StatusAnswer};
 use crate::client::{Client, ClientError};
@@ -43,24 +43,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(super) struct Import {
     /// The list; - for standard input.
     file: PathBuf,
-    /// What it is, in the charter's words; several times for several labels.
-    #[arg(long = "label", required = true)]
-    labels: Vec<String>,
     /// The kind of values that do not say theirs.
     #[arg(long)]
     kind: Option<HashKind>,
-    /// What was hashed; image for PDQ and file for the others if absent.
-    #[arg(long, value_parser = media)]
-    media: Option<Media>,
-    /// From then on it should not be acted on, as in 2027-01-31T12:00:00Z.
-    #[arg(long, value_name = "MOMENT")]
-    expiry: Option<String>,
-    /// The number of an incident.
-    #[arg(long)]
-    incident: Option<u64>,
-    /// A remark for the other members' people, the same for each.
-    #[arg(long)]
-    note: Option<String>,
+    #[command(flatten)]
+    about: About,
 }
 
 /// A piece of the list.
@@ -171,22 +158,22 @@ impl Import {
         if rows.iter().all(|(_, row)| plain(row)) {
             let import = ImportRequest {
                 hashes: rows.iter().map(|(_, row)| row.hash.to_string()).collect(),
-                labels: self.labels.clone(),
-                media: self.media,
-                expiry: self.expiry.clone(),
-                incident: self.incident,
-                note: self.note.clone(),
+                labels: self.about.labels.clone(),
+                media: self.about.media,
+                expiry: self.about.expiry.clone(),
+                incident: self.about.incident,
+                note: self.about.note.clone(),
             };
             return (numbers, Body::Import(import));
         }
         let statement = |(_, row): (u64, Row)| StatementForm::Add {
             hash: row.hash.to_string(),
-            labels: if row.labels.is_empty() { self.labels.clone() } else { row.labels },
-            media: row.media.or(self.media),
+            labels: if row.labels.is_empty() { self.about.labels.clone() } else { row.labels },
+            media: row.media.or(self.about.media),
             quality: row.quality,
-            expiry: self.expiry.clone(),
-            incident: self.incident,
-            note: self.note.clone(),
+            expiry: self.about.expiry.clone(),
+            incident: self.about.incident,
+            note: self.about.note.clone(),
         };
         let statements = rows.into_iter().map(statement).collect();
         (numbers, Body::Statements(StatementsRequest { statements, wait: None }))

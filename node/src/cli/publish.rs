@@ -17,6 +17,26 @@ use crate::images::hash_file;
 /// Most statements in one request.
 const AT_ONCE: usize = MAX_LEAVES;
 
+/// What all hashes of one call have in common.
+#[derive(Args, Debug)]
+pub(super) struct About {
+    /// What it is, in the charter's words; several times for several labels.
+    #[arg(long = "label", required = true)]
+    pub(super) labels: Vec<String>,
+    /// What was hashed; image for PDQ and file for the others if absent.
+    #[arg(long, value_parser = media)]
+    pub(super) media: Option<Media>,
+    /// From then on it should not be acted on, as in 2027-01-31T12:00:00Z.
+    #[arg(long, value_name = "MOMENT")]
+    pub(super) expiry: Option<String>,
+    /// The number of an incident.
+    #[arg(long)]
+    pub(super) incident: Option<u64>,
+    /// A remark for the other members' people, the same for each hash.
+    #[arg(long)]
+    pub(super) note: Option<String>,
+}
+
 /// Put hashes on the list.
 #[derive(Args, Debug)]
 pub(super) struct Add {
@@ -26,24 +46,11 @@ pub(super) struct Add {
     /// Hash these files and add all their hashes: PDQ of pictures, MD5, SHA-1 and SHA-256.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// What it is, in the charter's words; several times for several labels.
-    #[arg(long = "label", required = true)]
-    labels: Vec<String>,
-    /// What was hashed; image for PDQ and file for the others if absent.
-    #[arg(long, value_parser = media)]
-    media: Option<Media>,
     /// The PDQ quality, 0 to 100.
     #[arg(long, value_parser = clap::value_parser!(u8).range(..=i64::from(MAX_PDQ_QUALITY)))]
     quality: Option<u8>,
-    /// From then on it should not be acted on, as in 2027-01-31T12:00:00Z.
-    #[arg(long, value_name = "MOMENT")]
-    expiry: Option<String>,
-    /// The number of an incident.
-    #[arg(long)]
-    incident: Option<u64>,
-    /// A remark for the other members' people.
-    #[arg(long)]
-    note: Option<String>,
+    #[command(flatten)]
+    about: About,
 }
 
 /// Reads a medium by its name.
@@ -60,23 +67,23 @@ fn reason(text: &str) -> Result<Reason, String> {
 impl Add {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         let mut hashes: Vec<(ContentHash, Option<Media>, Option<u8>)> =
-            self.hashes.iter().map(|hash| (*hash, self.media, self.quality)).collect();
+            self.hashes.iter().map(|hash| (*hash, self.about.media, self.quality)).collect();
         for file in &self.image {
             let found = hash_file(file)?;
             if let Err(why) = &found.pdq {
                 complain(format_args!("hashmesh: {}: no PDQ hash: {why}; its exact hashes are added", file.display()));
             }
-            let media = self.media.or(found.pdq.is_ok().then_some(Media::Image));
+            let media = self.about.media.or(found.pdq.is_ok().then_some(Media::Image));
             hashes.extend(found.all().map(|(hash, quality)| (hash, media, quality)));
         }
         let statements = hashes.into_iter().map(|(hash, media, quality)| StatementForm::Add {
             hash: hash.to_string(),
-            labels: self.labels.clone(),
+            labels: self.about.labels.clone(),
             media,
             quality,
-            expiry: self.expiry.clone(),
-            incident: self.incident,
-            note: self.note.clone(),
+            expiry: self.about.expiry.clone(),
+            incident: self.about.incident,
+            note: self.about.note.clone(),
         });
         send(context, statements.collect()).await
     }

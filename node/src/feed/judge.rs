@@ -85,11 +85,8 @@ impl Judge {
         let (policy, tripped) = (self.policy.load_full(), self.quarantine.tripped());
         let at = Circumstances { charter: self.federation.charter(), tripped: &tripped, as_of: clock::now() };
         let decide = |id: &ContentId| {
-            let said: Vec<_> = self.catalog.said(*id).collect();
-            if said.is_empty() {
-                return Decision::None;
-            }
-            policy.judge(&Matched { hash: self.catalog.hash(*id), distance: 0, said }, &at).decision
+            let matched = Matched::of(&self.catalog, *id, 0);
+            matched.map_or(Decision::None, |matched| policy.judge(&matched, &at).decision)
         };
         ids.iter().map(decide).collect()
     }

@@ -38,13 +38,18 @@ impl Shelf {
     }
 
     pub(super) fn find(&self, hash: &ContentHash) -> Option<u32> {
-        self.numbers.find(self.tag(hash), |number| self.is(number, hash))
+        self.find_by(self.tag(hash), hash)
     }
 
-    /// The number that a hash has if it has one, most likely.
+    /// The same, with the hash's [`tag`](Self::tag).
+    pub(super) fn find_by(&self, tag: u32, hash: &ContentHash) -> Option<u32> {
+        self.numbers.find(tag, |number| self.is(number, hash))
+    }
+
+    /// The number that a hash with this tag has if it has one, most likely.
     #[inline]
-    pub(super) fn guess(&self, hash: &ContentHash) -> Option<u32> {
-        self.numbers.peek(self.tag(hash))
+    pub(super) fn guess(&self, tag: u32) -> Option<u32> {
+        self.numbers.peek(tag)
     }
 
     /// A word of a hash.
@@ -86,7 +91,7 @@ impl Shelf {
     /// The number of a hash, a new one if it has none. Called by the curator only.
     pub(super) fn insert(&self, hash: &ContentHash) -> u32 {
         let tag = self.tag(hash);
-        if let Some(number) = self.numbers.find(tag, |number| self.is(number, hash)) {
+        if let Some(number) = self.find_by(tag, hash) {
             return number;
         }
         let number = self.len.load(Ordering::Relaxed);
@@ -119,7 +124,7 @@ impl Shelf {
     }
 
     /// What the directory knows a hash by. Keyed, so that nobody who chooses content hashes can make them collide.
-    fn tag(&self, hash: &ContentHash) -> u32 {
+    pub(super) fn tag(&self, hash: &ContentHash) -> u32 {
         let mut hasher = SipHasher13::new_with_keys(self.key[0], self.key[1]);
         hasher.write(hash.value());
         hasher.finish() as u32

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Breakers, Decision, Disputes, MAX_DISTANCE, Policy, Rule, Stage};
+use super::rule::{Disputes, Rule};
+use super::{Breakers, Decision, MAX_DISTANCE, Policy, Stage};
 use crate::charter::Charter;
 use crate::content_hash::{ContentHash, ContentHashError};
 use crate::digest::Digest;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use hashmesh::client::Client;
-use hashmesh_protocol::content_hash::HashKind;
+use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
+use super::measure::memory;
 use crate::cluster::{Cluster, Member, Program};
 
 /// The members of which the first imports.
@@ -141,14 +142,10 @@ impl Import {
                     value[16 + at] = !value[at];
                 }
             }
-            writeln!(file, "{kind}:{}", hex(&value[..kind.width()]))?;
+            writeln!(file, "{}", ContentHash::new(kind, &value[..kind.width()])?)?;
         }
         Ok(file.flush()?)
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Waits until every node holds everything.
@@ -179,11 +176,8 @@ fn usage(member: &Member) -> anyhow::Result<(f64, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat.rsplit(')').next().context("the name is in brackets")?.split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel counts memory")?;
-    let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse()?;
     // A hundred ticks a second on every Linux that user space can see.
-    Ok((ticks / 100.0, kilobytes * 1024))
+    Ok((ticks / 100.0, memory(&pid.to_string(), "VmHWM")?))
 }
 
 /// Bytes that a folder takes on the disk.

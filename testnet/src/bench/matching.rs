@@ -157,9 +157,9 @@ impl Match {
     }
 
     fn near(&self, data: &Data) -> anyhow::Result<()> {
-        let before = memory("RssAnon");
+        let before = memory("self", "RssAnon")?;
         let filled = fill(HashKind::Pdq, &data.list);
-        let in_catalog = memory("RssAnon") - before;
+        let in_catalog = memory("self", "RssAnon")? - before;
         // Repeated hashes have one number in the catalog: the first of their places in the list.
         let numbers = self.numbers(data, &filled.catalog);
         let begun = Instant::now();
@@ -182,7 +182,7 @@ impl Match {
             "index_bytes_per_hash": status.bytes as f64 / data.list.len() as f64,
             "bytes_per_hash": status.bytes as f64 / data.list.len() as f64 + 32.0,
             "process_bytes_per_hash": (in_catalog + status.bytes) as f64 / data.list.len() as f64,
-            "peak_rss_mb": memory("VmHWM") / (1 << 20),
+            "peak_rss_mb": memory("self", "VmHWM")? / (1 << 20),
             "scans": near.status().scans,
         });
         measured.write(&mut line);
@@ -215,9 +215,9 @@ impl Match {
     }
 
     fn exact(&self, data: &Data) -> anyhow::Result<()> {
-        let before = memory("RssAnon");
+        let before = memory("self", "RssAnon")?;
         let filled = fill(HashKind::Sha256, &data.list);
-        let used = memory("RssAnon") - before;
+        let used = memory("self", "RssAnon")? - before;
         pin(self.cpu)?;
         // Half hits.
         let mut random = ChaCha8Rng::seed_from_u64(2);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,12 +18,12 @@ pub(super) fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
 }
 
-/// A line of this process's `status`, in bytes.
-pub(super) fn memory(line: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// A line of a process's `status`, in bytes; `process` is its number, or `self`.
+pub(super) fn memory(process: &str, line: &str) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
-    let kilobytes: Option<u64> = value.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok());
-    kilobytes.unwrap_or(0) * 1024
+    let kilobytes: u64 = value.context("the kernel counts memory")?.trim().trim_end_matches(" kB").parse()?;
+    Ok(kilobytes * 1024)
 }
 
 /// Keeps this thread on one core; -1: leaves it alone.

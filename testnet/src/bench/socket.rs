@@ -107,24 +107,21 @@ impl Socket {
         }
         let folder = tempfile::Builder::new().prefix("hashmesh-bench-").tempdir()?;
         let mut random = ChaCha8Rng::seed_from_u64(7);
-        let list: Vec<[u8; 32]> = (0..self.count).map(|_| random.random()).collect();
+        let any = |random: &mut ChaCha8Rng| {
+            ContentHash::new(HashKind::Sha256, &random.random::<[u8; 32]>()).expect("32 bytes")
+        };
+        let list: Vec<ContentHash> = (0..self.count).map(|_| any(&mut random)).collect();
         let queries: Vec<ContentHash> = (0..200_000)
-            .map(|at| {
-                let bytes = if at % 2 == 0 { list[random.random_range(0..list.len())] } else { random.random() };
-                ContentHash::new(HashKind::Sha256, &bytes).expect("32 bytes")
-            })
+            .map(|at| if at % 2 == 0 { list[random.random_range(0..list.len())] } else { any(&mut random) })
             .collect();
-        let redis = if self.redis { Some(Redis::start(folder.path(), &list)?) } else { None };
+        let redis = if self.redis { Some(Redis::start(folder.path(), list.len())?) } else { None };
         let socket = {
             let mut cluster = Cluster::found(&folder.path().join("nodes"), &Program::own()?, &MEMBERS)?;
             cluster.start(0)?;
             let origin = cluster.member(0).origin().await?;
             cluster.member(0).hashmesh(&["sign-alone", "--origin", &origin])?;
             let path = folder.path().join("list");
-            fs::write(
-                &path,
-                list.iter().map(|bytes| format!("sha256:{}\n", super::import::hex(bytes))).collect::<String>(),
-            )?;
+            fs::write(&path, list.iter().map(|hash| format!("{hash}\n")).collect::<String>())?;
             cluster.member(0).hashmesh(&["import", "--label", "demo", &path.to_string_lossy()])?;
             // Restarted, so that what the import did beside is over.
             cluster.stop(0)?;
@@ -242,7 +239,7 @@ impl Redis {
     /// What `redis-benchmark` asks about: a prefix and twelve random digits, 32 bytes in all; half of them are in the set.
     const PREFIX: &str = "hashmesh-benchmark-k";
 
-    fn start(folder: &Path, list: &[[u8; 32]]) -> anyhow::Result<Self> {
+    fn start(folder: &Path, count: usize) -> anyhow::Result<Self> {
         let socket = folder.join("redis.sock").to_string_lossy().into_owned();
         let server = Command::new("redis-server")
             .args(["--port", "0", "--unixsocket", &socket, "--save", "", "--appendonly", "no", "--daemonize", "no"])
@@ -262,7 +259,7 @@ impl Redis {
             .spawn()
             .context("redis-cli")?;
         let mut input = std::io::BufWriter::new(pipe.stdin.take().context("a pipe")?);
-        for number in 0..list.len() {
+        for number in 0..count {
             let key = format!("{}{:012}", Self::PREFIX, number * 2);
             write!(input, "*3\r\n$4\r\nSADD\r\n$4\r\nlist\r\n${}\r\n{key}\r\n", key.len())?;
         }

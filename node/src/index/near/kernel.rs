@@ -133,9 +133,9 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(super) struct Avx2(());
 
-    /// Made only by [`avx512`], where the processor has been asked.
+    /// Made only by [`avx512`], where the processor has been asked. What has no wider form it does as [`Avx2`].
     #[derive(Clone, Copy)]
-    pub(super) struct Avx512(());
+    pub(super) struct Avx512(Avx2);
 
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     pub(super) fn avx2<W: Work>(work: W) -> W::Output {
@@ -144,7 +144,7 @@ mod x86 {
 
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512bitalg")]
     pub(super) fn avx512<W: Work>(work: W) -> W::Output {
-        work.with(Avx512(()))
+        work.with(Avx512(Avx2(())))
     }
 
     impl Kernel for Avx2 {
@@ -202,14 +202,12 @@ mod x86 {
 
         #[inline(always)]
         fn extract(self, word: u64, mask: u64) -> u64 {
-            // SAFETY: the processor has BMI2, or there would be no `Avx512`.
-            unsafe { _pext_u64(word, mask) }
+            self.0.extract(word, mask)
         }
 
         #[inline(always)]
         fn prefetch<T>(self, at: *const T) {
-            // SAFETY: prefetching never faults, wherever it points.
-            unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
+            self.0.prefetch(at);
         }
     }
 }
