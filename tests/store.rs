@@ -75,7 +75,7 @@ impl World {
         let (mut leaves, mut openings) = (Vec::new(), Vec::new());
         for number in first..first + count {
             let opening = if number % 2 == 0 {
-                let opening = Opening::of(&pdq(number), Salt([1; 16]), Some("n".repeat(512))).encode();
+                let opening = Opening::of(&pdq(number), Salt([1; 16]), Some(&"n".repeat(512))).encode();
                 bundle::push(&mut leaves, &leaf(number, commitment(&opening)).encode());
                 opening
             } else {
@@ -230,7 +230,7 @@ fn openings_that_come_late_find_their_places_in_rows_of_any_length() {
     world.load(&mut store, None);
     let (mut leaves, mut openings) = (Vec::new(), Vec::new());
     for number in 0..100 {
-        let opening = Opening::of(&pdq(number), Salt([1; 16]), Some("n".repeat(512))).encode();
+        let opening = Opening::of(&pdq(number), Salt([1; 16]), Some(&"n".repeat(512))).encode();
         bundle::push(&mut leaves, &leaf(number, commitment(&opening)).encode());
         bundle::push(&mut openings, &[]);
         world.openings.push(opening);

@@ -53,7 +53,7 @@ fn statements_batches_and_frames_keep_their_bytes() {
     let time = Timestamp(1_767_225_600_000);
     let mut text = String::new();
     let md5: ContentHash = "md5:900150983cd24fb0d6963f7d28e17f72".parse().unwrap();
-    let hashes = [(pdq(1), None), (md5, Some("wrong file".to_owned()))];
+    let hashes = [(pdq(1), None), (md5, Some("wrong file"))];
     let openings = hashes.map(|(hash, note)| (hash, Opening::of(&hash, Salt([7; 16]), note).encode()));
     let add = Statement::Add(Add {
         kind: 1,

@@ -49,13 +49,13 @@ pub struct StoredLog {
 }
 
 /// Where logs are kept.
-pub trait Store: Archive<Error = StoreError> + Sized {
+pub trait Store: Archive<Error = StoreError> + Sized + Sync {
     /// What is stored.
     fn logs(&self) -> Result<Vec<StoredLog>, StoreError>;
 
     /// Takes note of leaves that were read back and that the ledger has taken, in order: what [`Archive::subtree`] answers
     /// from is derived from them.
-    fn restored(&mut self, admitted: &Admitted);
+    fn restored(&self, admitted: &Admitted);
 
     /// Makes this mark, which the log has reached, its end: whatever is stored beyond is cut off, and appending goes on here.
     fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError>;

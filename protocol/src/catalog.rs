@@ -202,6 +202,22 @@ impl Catalog {
         found
     }
 
+    /// The tags of up to [`TOGETHER`] hashes. Looking them up afterwards is fast: what that begins with has been read, so
+    /// that the processor waits for memory once for all of them.
+    fn touch(&self, hashes: impl Iterator<Item = Option<ContentHash>>) -> [u32; TOGETHER] {
+        let (mut tags, mut shelves) = ([0; TOGETHER], [None; TOGETHER]);
+        for ((tag, shelf), hash) in tags.iter_mut().zip(&mut shelves).zip(hashes) {
+            if let Some(hash) = hash {
+                *tag = shelf.insert(self.shelf(hash.kind())).tag(&hash);
+            }
+        }
+        // What is read is not needed, only that it is read.
+        for (tag, shelf) in tags.iter().zip(shelves) {
+            std::hint::black_box(shelf.and_then(|shelf| shelf.guess(*tag)));
+        }
+        tags
+    }
+
     /// The content hash with this id.
     pub fn hash(&self, id: ContentId) -> ContentHash {
         self.shelf(id.kind).hash(id.number)
@@ -231,18 +247,20 @@ impl Catalog {
 
     /// What the members say about a content hash: at most one statement each, live ones only, in no particular order.
     pub fn said(&self, id: ContentId) -> impl Iterator<Item = Said<'_>> {
+        self.live_rows(id).map(|(place, attributes)| self.read(place, attributes))
+    }
+
+    /// Place and attributes of each live statement about a content hash.
+    fn live_rows(&self, id: ContentId) -> impl Iterator<Item = (Place, u32)> {
         let mut next = self.shelf(id.kind).head(id.number);
         std::iter::from_fn(move || {
-            loop {
-                let row = next.checked_sub(1)?;
-                let place = Place(self.rows.places.get(row));
-                let (attributes, after) = split(self.rows.links.get(row));
-                next = after;
-                if !place.ended() {
-                    return Some(self.read(place, attributes));
-                }
-            }
+            let row = next.checked_sub(1)?;
+            let place = Place(self.rows.places.get(row));
+            let (attributes, after) = split(self.rows.links.get(row));
+            next = after;
+            Some((place, attributes))
         })
+        .filter(|(place, _)| !place.ended())
     }
 
     /// What one member says about a content hash.

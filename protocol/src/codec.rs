@@ -8,11 +8,12 @@
 //!
 //! This is the only module that names `serde_cbor`. It does not know what is inside the documents.
 
-use std::fmt;
 use std::marker::PhantomData;
+use std::{fmt, io};
 
-use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_cbor::ser::IoWrite;
 
 /// Arrays inside arrays, at most. The deepest document of ours (a charter's member list) has four.
 pub const MAX_DEPTH: usize = 8;
@@ -63,13 +64,36 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// Decodes a canonical document of at most `max` bytes; accepts exactly what [`encode`] gives, and nothing else.
-pub fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
+pub fn decode<'a, T: Deserialize<'a> + Serialize>(bytes: &'a [u8], max: usize) -> Result<T, CodecError> {
     scan(bytes, max)?;
+    decode_scanned(bytes)
+}
+
+/// The same, for bytes that [`scan`] has passed.
+pub(crate) fn decode_scanned<'a, T: Deserialize<'a> + Serialize>(bytes: &'a [u8]) -> Result<T, CodecError> {
     let value: T = serde_cbor::from_slice(bytes).map_err(|e| CodecError::Shape(e.to_string()))?;
-    if encode(&value) != bytes {
-        return Err(CodecError::NotCanonical);
+    if encodes_to(&value, bytes) { Ok(value) } else { Err(CodecError::NotCanonical) }
+}
+
+/// Whether a document has this encoding. It is compared as it is made, not kept: leaves are decoded by the million.
+fn encodes_to<T: Serialize>(value: &T, bytes: &[u8]) -> bool {
+    /// What must still come.
+    struct Expected<'a>(&'a [u8]);
+
+    impl io::Write for Expected<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
-    Ok(value)
+
+    let mut expected = Expected(bytes);
+    let encoded = value.serialize(&mut serde_cbor::Serializer::new(IoWrite::new(&mut expected)));
+    encoded.is_ok() && expected.0.is_empty()
 }
 
 /// Checks that `bytes` are exactly one item of the subset, in canonical form, without looking at what it means.

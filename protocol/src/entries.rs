@@ -84,6 +84,16 @@ pub struct Entry {
     pub disclosure: Disclosure,
 }
 
+impl Entry {
+    /// Its content hash, if it is known here.
+    pub fn hash(&self) -> Option<ContentHash> {
+        match self.disclosure {
+            Disclosure::Present(hash) => hash,
+            Disclosure::NotCommitted | Disclosure::Missing => None,
+        }
+    }
+}
+
 /// Consecutive leaves of one log. Holding them means that they are well-formed; not that their author signed them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entries {
@@ -98,7 +108,8 @@ impl Entries {
     /// Reads the leaves that begin at index `first`, and their openings: two bundles with one entry a leaf, where an empty
     /// opening means that there is none.
     pub fn read(log: LogId, first: u64, leaves: Vec<u8>, openings: Vec<u8>) -> Result<Self, EntriesError> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let count = bundle::entries(&leaves).take(MAX_LEAVES).count();
+        let mut entries: Vec<Entry> = Vec::with_capacity(count);
         for leaf_bytes in bundle::entries(&leaves) {
             let leaf_bytes = leaf_bytes?;
             if entries.len() == MAX_LEAVES || first.saturating_add(entries.len() as u64) >= MAX_LOG_SIZE {
@@ -152,6 +163,11 @@ impl Entries {
     /// What was read, with the indices.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
         (self.first..).zip(&self.entries)
+    }
+
+    /// What was read, so many at a time, each with the index of its first.
+    pub(crate) fn chunks(&self, size: usize) -> impl Iterator<Item = (u64, &[Entry])> {
+        (self.first..).step_by(size).zip(self.entries.chunks(size))
     }
 
     /// The author's times of the first and the last leaf.

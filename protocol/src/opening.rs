@@ -19,16 +19,17 @@ pub const MAX_NOTE: usize = 512;
 /// Longest value, in bytes; room for kinds to come.
 const MAX_VALUE: usize = 64;
 
-/// What opens a commitment.
-#[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
-pub struct Opening {
+/// What opens a commitment. Borrowed, since openings are read by the million.
+#[derive(Clone, Copy, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
+pub struct Opening<'a> {
     /// 16 random bytes, never derived: or else whoever holds the content could confirm a commitment.
     pub salt: Salt,
     /// The value of the content hash; its kind stands in the leaf.
-    #[serde(with = "serde_bytes")]
-    pub value: Vec<u8>,
+    #[serde(borrow, with = "serde_bytes")]
+    pub value: &'a [u8],
     /// A remark for the other members' people. Erased together with the value.
-    pub note: Option<String>,
+    #[serde(borrow)]
+    pub note: Option<&'a str>,
 }
 
 /// The salt of an opening.
@@ -47,10 +48,10 @@ impl<'de> Deserialize<'de> for Salt {
     }
 }
 
-impl Opening {
+impl<'a> Opening<'a> {
     /// Opens a commitment to this hash.
-    pub fn of(hash: &ContentHash, salt: Salt, note: Option<String>) -> Self {
-        Self { salt, value: hash.value().to_vec(), note }
+    pub fn of(hash: &'a ContentHash, salt: Salt, note: Option<&'a str>) -> Self {
+        Self { salt, value: hash.value(), note }
     }
 
     /// The canonical bytes, which are what is committed to.
@@ -59,9 +60,9 @@ impl Opening {
     }
 
     /// Reads canonical bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, CodecError> {
         let opening: Self = codec::decode(bytes, MAX_OPENING)?;
-        let note = opening.note.as_ref().map_or(0, String::len);
+        let note = opening.note.map_or(0, str::len);
         match (opening.value.len(), note) {
             (len, _) if len > MAX_VALUE => Err(CodecError::TooLong { len, max: MAX_VALUE }),
             (_, len) if len > MAX_NOTE => Err(CodecError::TooLong { len, max: MAX_NOTE }),
@@ -72,7 +73,7 @@ impl Opening {
     /// The content hash, if this opens a commitment of a leaf of that kind. An author who has committed to something else
     /// has said nothing: such a statement stays in the log and has no effect.
     pub fn content_hash(&self, kind: HashKind) -> Option<ContentHash> {
-        ContentHash::new(kind, &self.value).ok()
+        ContentHash::new(kind, self.value).ok()
     }
 }
 
@@ -86,9 +87,8 @@ pub fn commitment(opening: &[u8]) -> Digest {
 mod tests {
     use super::*;
 
-    fn opening() -> Opening {
-        let hash = ContentHash::new(HashKind::Md5, &[7; 16]).unwrap();
-        Opening::of(&hash, Salt([1; 16]), None)
+    fn opening() -> Opening<'static> {
+        Opening { salt: Salt([1; 16]), value: &[7; 16], note: None }
     }
 
     /// SPEC 5.1, 5.2.
@@ -108,10 +108,11 @@ mod tests {
 
     #[test]
     fn the_longest_opening_fits_and_one_byte_more_does_not() {
-        let longest = Opening { salt: Salt([0; 16]), value: vec![0; MAX_VALUE], note: Some("x".repeat(MAX_NOTE)) };
+        let note = "x".repeat(MAX_NOTE + 1);
+        let longest = Opening { salt: Salt([0; 16]), value: &[0; MAX_VALUE], note: Some(&note[1..]) };
         assert!(longest.encode().len() <= MAX_OPENING);
-        assert_eq!(Opening::decode(&longest.encode()), Ok(longest.clone()));
-        let longer = Opening { note: Some("x".repeat(MAX_NOTE + 1)), ..longest };
+        assert_eq!(Opening::decode(&longest.encode()), Ok(longest));
+        let longer = Opening { note: Some(&note), ..longest };
         assert!(Opening::decode(&longer.encode()).is_err());
     }
 

@@ -347,7 +347,7 @@ impl Leaf {
             .ok_or_else(|| CodecError::Shape("a leaf begins with version, time and kind".to_owned()))?;
         let statement = match (version, statement) {
             (VERSION, ADD) => {
-                let form: AddForm = codec::decode(bytes, MAX_LEAF)?;
+                let form: AddForm = codec::decode_scanned(bytes)?;
                 Statement::Add(Add {
                     kind: form.kind,
                     commitment: form.commitment,
@@ -360,7 +360,7 @@ impl Leaf {
                 })
             }
             (VERSION, DISPUTE) => {
-                let form: DisputeForm = codec::decode(bytes, MAX_LEAF)?;
+                let form: DisputeForm = codec::decode_scanned(bytes)?;
                 Statement::Dispute(Dispute {
                     kind: form.kind,
                     commitment: form.commitment,
@@ -369,7 +369,7 @@ impl Leaf {
                 })
             }
             (VERSION, REVOKE) => {
-                let form: RevokeForm = codec::decode(bytes, MAX_LEAF)?;
+                let form: RevokeForm = codec::decode_scanned(bytes)?;
                 Statement::Revoke(Revoke { position: form.position, reason: form.reason })
             }
             _ => Statement::Unknown,

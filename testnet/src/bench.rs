@@ -1,9 +1,11 @@
 //! `hashmesh-testnet bench`: figures that anyone can repeat, one JSON object a line.
 
 mod import;
+mod list;
 mod matching;
 mod measure;
 mod socket;
+mod start;
 mod statements;
 
 use clap::Subcommand;
@@ -17,6 +19,8 @@ pub enum Bench {
     Match(matching::Match),
     /// How fast a node answers over its socket.
     Socket(socket::Socket),
+    /// How fast a node with a long list starts, and what memory and disk it takes.
+    Start(start::Start),
 }
 
 impl Bench {
@@ -25,6 +29,7 @@ impl Bench {
         match self {
             Self::Import(import) => import.run().await,
             Self::Socket(socket) => socket.run().await,
+            Self::Start(start) => start.run().await,
             Self::Match(matching) => tokio::task::block_in_place(|| matching.run()),
         }
     }

@@ -111,6 +111,6 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         reason,
         ends: statement.ends().map(|position| position.to_string()),
         missing: entry.disclosure == Disclosure::Missing,
-        note: Opening::decode(opening).ok().and_then(|opening| opening.note),
+        note: Opening::decode(opening).ok().and_then(|opening| opening.note.map(str::to_owned)),
     }
 }

@@ -260,7 +260,7 @@ impl Store for DiskStore {
         Ok(stored)
     }
 
-    fn restored(&mut self, admitted: &Admitted) {
+    fn restored(&self, admitted: &Admitted) {
         self.archive.grow(admitted);
     }
 
@@ -367,21 +367,33 @@ impl Archive for DiskArchive {
         while index < to {
             let leaves = self.row(&self.leaves, number, index / GROUP)?;
             let openings = self.row(&self.openings, number, index / GROUP)?;
-            let skip = usize::try_from(index % GROUP).expect("below 64");
-            let both = bundle::entries(&leaves).zip(bundle::entries(&openings)).skip(skip);
-            let before = index;
+            let both = bundle::entries(&leaves).zip(bundle::entries(&openings));
+            // What is taken of the row: from the first to the second place in leaves and in openings.
+            let (mut from, mut end, mut full) = ([0; 2], [0; 2], false);
+            let mut place = index - index % GROUP;
             for pair in both {
                 let (Ok(leaf), Ok(opening)) = pair else { return Err(self.unreadable("a row cut short")) };
-                let bytes = bundles.leaves.len() + bundles.openings.len() + leaf.len() + opening.len() + 4;
-                if index == to || (bytes > max_bytes && bundles.count > 0) {
-                    return Ok(bundles);
+                let after = [end[0] + leaf.len() + 2, end[1] + opening.len() + 2];
+                if place < index {
+                    from = after;
+                } else {
+                    let bytes = bundles.leaves.len() + bundles.openings.len() + after[0] - from[0] + after[1] - from[1];
+                    full = place == to || (bytes > max_bytes && (bundles.count > 0 || place > index));
+                    if full {
+                        break;
+                    }
                 }
-                bundle::push(&mut bundles.leaves, leaf);
-                bundle::push(&mut bundles.openings, opening);
-                bundles.count += 1;
-                index += 1;
+                end = after;
+                place += 1;
             }
-            if index == before || !index.is_multiple_of(GROUP) {
+            if place <= index {
+                break;
+            }
+            bundles.leaves.extend_from_slice(&leaves[from[0]..end[0]]);
+            bundles.openings.extend_from_slice(&openings[from[1]..end[1]]);
+            bundles.count += place - index;
+            index = place;
+            if full || !index.is_multiple_of(GROUP) {
                 break;
             }
         }

@@ -5,11 +5,15 @@ use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Admitted, Damage, Ledger, Log, Mark};
 use hashmesh_protocol::names::LogId;
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use super::{Store, StoreError, StoredLog};
 
 /// Leaves that are read together.
-const PIECE: u64 = 4096;
+const PIECE: u64 = 1024;
+
+/// Pieces that are read ahead: few enough that they are still in the processor's cache when they are taken in.
+const AHEAD: u64 = 8;
 
 /// What was loaded.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub fn load<S: Store>(
     federation: &Federation,
     curator: &mut Curator,
     signed: Option<(LogId, Mark)>,
-    mut progress: impl FnMut(u64),
+    mut progress: impl FnMut(u64) + Send,
 ) -> Result<Loaded, StoreError> {
     let mut ledger = Ledger::new(federation);
     let mut cut = Vec::new();
@@ -39,21 +43,19 @@ pub fn load<S: Store>(
         if ledger.log(log).is_none() {
             continue;
         }
-        let mut show = |store: &mut S, admitted: &Admitted| {
+        let mut show = |admitted: &Admitted| {
             store.restored(admitted);
             curator.show(&admitted.entries, |_| ());
             progress(admitted.entries.end() - admitted.entries.first());
         };
         let limit = signed.filter(|(own, mark)| *own == log && mark.size < stored.mark.size).map(|(_, mark)| mark);
         let safe = limit.unwrap_or(stored.before);
-        while let Some(admitted) = next_piece(store, &mut ledger, log, safe.size)? {
-            show(store, &admitted);
-        }
+        restore(&*store, log, 0, safe.size, &mut ledger, &mut show)?;
         let mut end = safe;
         if limit.is_none()
-            && let Some(last) = last_commit(store, &mut ledger, &stored)?
+            && let Some(last) = last_commit(&*store, &mut ledger, &stored)?
         {
-            last.iter().for_each(|admitted| show(store, admitted));
+            last.iter().for_each(&mut show);
             end = stored.mark;
         }
         if end != stored.mark {
@@ -66,6 +68,43 @@ pub fn load<S: Store>(
     Ok(Loaded { ledger, cut })
 }
 
+/// Takes the leaves `from..to` of a log into the ledger, then hands them to `taken`. Three things are done at a time, on as many
+/// cores: handing on, taking in, and whatever can be done without knowing what comes before (reading, decoding, hashing,
+/// opening), for as many pieces as there are cores.
+fn restore<S: Store>(
+    store: &S,
+    log: LogId,
+    from: u64,
+    to: u64,
+    ledger: &mut Ledger,
+    mut taken: impl FnMut(&Admitted) + Send,
+) -> Result<(), StoreError> {
+    let read = |from: u64| -> Result<Vec<Entries>, StoreError> {
+        let starts: Vec<u64> = (0..AHEAD).map(|piece| from + piece * PIECE).filter(|start| *start < to).collect();
+        starts.into_par_iter().map(|start| piece(store, log, start, to.min(start + PIECE))).collect()
+    };
+    let mut take = |pieces: Vec<Entries>| -> Result<Vec<Admitted>, StoreError> {
+        pieces.into_iter().map(|entries| Ok(ledger.restore(entries)?)).collect()
+    };
+    let (mut from, mut pieces, mut admitted) = (from, read(from)?, Vec::new());
+    while !pieces.is_empty() || !admitted.is_empty() {
+        from += AHEAD * PIECE;
+        let hand_on = || admitted.iter().for_each(&mut taken);
+        let ((), (next_admitted, next_pieces)) = rayon::join(hand_on, || rayon::join(|| take(pieces), || read(from)));
+        (admitted, pieces) = (next_admitted?, next_pieces?);
+    }
+    Ok(())
+}
+
+/// Reads the leaves `from..to` of a log, all of them.
+fn piece<S: Store>(store: &S, log: LogId, from: u64, to: u64) -> Result<Entries, StoreError> {
+    let bundles = store.bundles(log, from, to, usize::MAX)?;
+    if bundles.count != to - from {
+        return Err(Damage::Short { log, have: from + bundles.count, size: to }.into());
+    }
+    Entries::read(log, from, bundles.leaves, bundles.openings).map_err(|error| StoreError::Leaves(log, error))
+}
+
 /// What the last commit wrote of a log, if all of it is there: the power may have failed in the middle of it. If not, the
 /// ledger is left as it was.
 fn last_commit<S: Store>(
@@ -74,31 +113,14 @@ fn last_commit<S: Store>(
     stored: &StoredLog,
 ) -> Result<Option<Vec<Admitted>>, StoreError> {
     let (log, mut trial, mut last) = (stored.log, ledger.clone(), Vec::new());
-    loop {
-        match next_piece(store, &mut trial, log, stored.mark.size) {
-            Ok(Some(admitted)) => last.push(admitted),
-            Ok(None) => break,
-            Err(error) if error.is_damage() => return Ok(None),
-            Err(error) => return Err(error),
-        }
+    let from = trial.log(log).map_or(0, Log::size);
+    match restore(store, log, from, stored.mark.size, &mut trial, |admitted| last.push(admitted.clone())) {
+        Err(error) if error.is_damage() => return Ok(None),
+        restored => restored?,
     }
     if trial.log(log).map(Log::mark) != Some(stored.mark) {
         return Ok(None);
     }
     *ledger = trial;
     Ok(Some(last))
-}
-
-/// Reads the next leaves of a log into the ledger; `None` once it has reached a size.
-fn next_piece<S: Store>(store: &S, ledger: &mut Ledger, log: LogId, end: u64) -> Result<Option<Admitted>, StoreError> {
-    let from = ledger.log(log).map_or(0, Log::size);
-    if from >= end {
-        return Ok(None);
-    }
-    let bundles = store.bundles(log, from, end.min(from + PIECE), usize::MAX)?;
-    if bundles.count == 0 {
-        return Err(Damage::Short { log, have: from, size: end }.into());
-    }
-    let entries = Entries::read(log, from, bundles.leaves, bundles.openings);
-    Ok(Some(ledger.restore(entries.map_err(|error| StoreError::Leaves(log, error))?)?))
 }

@@ -4,8 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Attributes, Catalog, ContentId, ENDED, LogEntry, NO_ROW, Place, UNOPENED, join, pack, split, unpack};
-use crate::entries::{Disclosure, Entries, Entry, LateOpening};
+use super::{
+    Attributes, Catalog, ContentId, ENDED, LogEntry, NO_ROW, Place, TOGETHER, UNOPENED, join, pack, split, unpack,
+};
+use crate::entries::{Entries, Entry, LateOpening};
 use crate::names::{LogId, MemberId};
 use crate::statement::{Position, Statement};
 use crate::time::Timestamp;
@@ -16,6 +18,8 @@ pub struct Curator {
     numbers: HashMap<LogId, u16>,
     logs: Vec<Shown>,
     attributes: HashMap<Attributes, u32>,
+    /// The attributes met last, and their number: most statements have those of the one before.
+    last: Option<(Attributes, u32)>,
     rows: u32,
     /// How many content hashes each member stands by.
     live: HashMap<MemberId, u64>,
@@ -36,6 +40,7 @@ impl Curator {
             numbers: HashMap::new(),
             logs: Vec::new(),
             attributes: HashMap::new(),
+            last: None,
             rows: 0,
             live: HashMap::new(),
         }
@@ -50,15 +55,18 @@ impl Curator {
     /// all, in the order of the leaves.
     pub fn show(&mut self, entries: &Entries, mut changed: impl FnMut(ContentId)) {
         let number = self.log_number(entries.log());
-        for (index, entry) in entries.iter() {
-            self.keep_time(number, index, entry.leaf.time);
-            if entry.leaf.statement.commitment().is_some() {
-                self.catalog.logs[usize::from(number)].rows.set(row_at(index), UNOPENED);
-            }
-            // The new statement first, then the end of the old one: between the two the member counts once all the same.
-            self.say(number, index, entry, &mut changed);
-            if let Some(position) = entry.leaf.statement.ends() {
-                self.end(entries.log(), index, position, &mut changed);
+        for (first, together) in entries.chunks(TOGETHER) {
+            let tags = self.catalog.touch(together.iter().map(Entry::hash));
+            for ((index, entry), tag) in (first..).zip(together).zip(tags) {
+                self.keep_time(number, index, entry.leaf.time);
+                if entry.leaf.statement.commitment().is_some() {
+                    self.catalog.logs[usize::from(number)].rows.set(row_at(index), UNOPENED);
+                }
+                // The new statement first, then the end of the old one: between the two the member counts once all the same.
+                self.say(number, index, entry, tag, &mut changed);
+                if let Some(position) = entry.leaf.statement.ends() {
+                    self.end(entries.log(), index, position, &mut changed);
+                }
             }
         }
     }
@@ -67,7 +75,8 @@ impl Curator {
     pub fn open(&mut self, late: &LateOpening, changed: impl FnMut(ContentId)) {
         let number = self.log_number(late.log());
         if self.catalog.logs[usize::from(number)].rows.get(row_at(late.index())) == UNOPENED {
-            self.say(number, late.index(), late.entry(), changed);
+            let [tag, ..] = self.catalog.touch(std::iter::once(late.entry().hash()));
+            self.say(number, late.index(), late.entry(), tag, changed);
         }
     }
 
@@ -77,9 +86,9 @@ impl Curator {
         self.catalog.logs[usize::from(number)].settled.fetch_max(size, Ordering::Relaxed);
     }
 
-    /// Gives a statement its row, if it is of a known kind and its content hash is known.
-    fn say(&mut self, log: u16, index: u64, entry: &Entry, mut changed: impl FnMut(ContentId)) {
-        let Disclosure::Present(Some(hash)) = entry.disclosure else { return };
+    /// Gives a statement its row, if it is of a known kind and its content hash, which has this tag, is known.
+    fn say(&mut self, log: u16, index: u64, entry: &Entry, tag: u32, mut changed: impl FnMut(ContentId)) {
+        let Some(hash) = entry.hash() else { return };
         let attributes = match &entry.leaf.statement {
             Statement::Add(add) => Attributes::Add {
                 labels: add.labels,
@@ -93,7 +102,7 @@ impl Curator {
         };
         let attributes = self.intern(attributes);
         let kind = hash.kind();
-        let id = ContentId { kind, number: self.catalog.shelf(kind).insert(&hash) };
+        let id = ContentId { kind, number: self.catalog.shelf(kind).insert(tag, &hash) };
         let row = self.rows;
         let shown = &mut self.logs[usize::from(log)];
         let ended = shown.ended_unopened.remove(&index);
@@ -176,7 +185,7 @@ impl Curator {
 
     /// How many members stand by a content hash.
     fn stand(&self, id: ContentId) -> usize {
-        self.catalog.said(id).count()
+        self.catalog.live_rows(id).count()
     }
 
     /// Keeps the count of live hashes after a change.
@@ -205,12 +214,13 @@ impl Curator {
     }
 
     fn intern(&mut self, attributes: Attributes) -> u32 {
-        if let Some(&number) = self.attributes.get(&attributes) {
-            return number;
+        if let Some((_, number)) = self.last.as_ref().filter(|(last, _)| *last == attributes) {
+            return *number;
         }
-        let number = self.catalog.attributes.push(attributes.clone());
-        let number = u32::try_from(number).expect("at most one a row");
-        self.attributes.insert(attributes, number);
+        let number = *self.attributes.entry(attributes.clone()).or_insert_with_key(|attributes| {
+            u32::try_from(self.catalog.attributes.push(attributes.clone())).expect("at most one a row")
+        });
+        self.last = Some((attributes, number));
         number
     }
 

@@ -88,9 +88,8 @@ impl Shelf {
         self.heads.set(number, row);
     }
 
-    /// The number of a hash, a new one if it has none. Called by the curator only.
-    pub(super) fn insert(&self, hash: &ContentHash) -> u32 {
-        let tag = self.tag(hash);
+    /// The number of a hash with this tag, a new one if it has none. Called by the curator only.
+    pub(super) fn insert(&self, tag: u32, hash: &ContentHash) -> u32 {
         if let Some(number) = self.find_by(tag, hash) {
             return number;
         }
@@ -140,18 +139,23 @@ mod tests {
         ContentHash::new(kind, &digest.0[..kind.width()]).unwrap()
     }
 
+    fn insert(shelf: &Shelf, number: u32) -> u32 {
+        let hash = hash(shelf.kind, number);
+        shelf.insert(shelf.tag(&hash), &hash)
+    }
+
     #[test]
     fn every_hash_keeps_its_number_while_the_shelf_grows() {
         for kind in HashKind::ALL {
             let shelf = Shelf::new(kind, [1, 2], |_, _| ());
             for number in 0..20_000 {
                 assert_eq!(shelf.find(&hash(kind, number)), None);
-                assert_eq!(shelf.insert(&hash(kind, number)), number);
+                assert_eq!(insert(&shelf, number), number);
             }
             for number in 0..20_000 {
                 assert_eq!(shelf.find(&hash(kind, number)), Some(number));
                 assert_eq!(shelf.hash(number), hash(kind, number));
-                assert_eq!(shelf.insert(&hash(kind, number)), number, "again");
+                assert_eq!(insert(&shelf, number), number, "again");
             }
             assert_eq!(shelf.len(), 20_000);
         }
@@ -161,9 +165,7 @@ mod tests {
     fn readers_find_whatever_was_inserted_before_they_looked() {
         let shelf = Shelf::new(HashKind::Sha256, [1, 2], |_, _| ());
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                (0..50_000).for_each(|number| assert_eq!(shelf.insert(&hash(HashKind::Sha256, number)), number))
-            });
+            scope.spawn(|| (0..50_000).for_each(|number| assert_eq!(insert(&shelf, number), number)));
             scope.spawn(|| {
                 let mut seen = 0;
                 while seen < 50_000 {

@@ -173,7 +173,7 @@ impl Content {
         if let Some(c) = note.iter().flat_map(|note| note.chars()).find(|c| !is_plain(*c)) {
             return Err(DraftError::NoteNotPlain(c));
         }
-        let opening = Opening::of(&hash, salt, note).encode();
+        let opening = Opening::of(&hash, salt, note.as_deref()).encode();
         let commitment = commitment(&opening);
         Ok(Self { hash, opening, commitment })
     }

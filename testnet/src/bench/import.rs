@@ -1,19 +1,15 @@
 //! How fast a list becomes durable, signed statements: on one node alone, and until four nodes hold them all.
 
 use std::fs;
-use std::io::{BufWriter, Write as _};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use hashmesh::client::Client;
-use hashmesh_protocol::content_hash::{ContentHash, HashKind};
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-use super::measure::memory;
+use super::list::{self, List};
+use super::measure::{folder_size, memory};
 use crate::cluster::{Cluster, Member, Program};
 
 /// The members of which the first imports.
@@ -35,18 +31,6 @@ pub struct Import {
     /// How often; the median counts.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum List {
-    /// A quarter each of PDQ, MD5, SHA-1 and SHA-256.
-    Mixed,
-    /// PDQ only.
-    Pdq,
-    /// MD5 only.
-    Md5,
-    /// SHA-256 only.
-    Sha256,
 }
 
 /// One run.
@@ -90,7 +74,7 @@ impl Import {
     async fn once(&self, seed: u64) -> anyhow::Result<Run> {
         let folder = tempfile::Builder::new().prefix("hashmesh-bench-").tempdir()?;
         let list = folder.path().join("list");
-        self.write_list(&list, seed)?;
+        list::write(&list, self.list.hashes(self.count, seed))?;
         let mut cluster = Cluster::found(folder.path(), &Program::own()?, &MEMBERS)?;
         for at in 0..usize::from(self.nodes) {
             cluster.start(at)?;
@@ -119,32 +103,9 @@ impl Import {
             let (cpu, memory) = usage(node)?;
             run.cpu += cpu;
             run.peak_memory = run.peak_memory.max(memory);
-            run.disk = run.disk.max(size(&node.folder.store())?);
+            run.disk = run.disk.max(folder_size(&node.folder.store())?);
         }
         Ok(run)
-    }
-
-    fn write_list(&self, path: &Path, seed: u64) -> anyhow::Result<()> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut file = BufWriter::new(fs::File::create(path)?);
-        for number in 0..self.count {
-            let kind = match self.list {
-                List::Mixed => HashKind::ALL[(number % 4) as usize],
-                List::Pdq => HashKind::Pdq,
-                List::Md5 => HashKind::Md5,
-                List::Sha256 => HashKind::Sha256,
-            };
-            let mut value = [0; 32];
-            rng.fill_bytes(&mut value);
-            if kind == HashKind::Pdq {
-                // Half of the bits of a real PDQ hash are set.
-                for at in 0..16 {
-                    value[16 + at] = !value[at];
-                }
-            }
-            writeln!(file, "{}", ContentHash::new(kind, &value[..kind.width()])?)?;
-        }
-        Ok(file.flush()?)
     }
 }
 
@@ -178,16 +139,4 @@ fn usage(member: &Member) -> anyhow::Result<(f64, u64)> {
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
     // A hundred ticks a second on every Linux that user space can see.
     Ok((ticks / 100.0, memory(&pid.to_string(), "VmHWM")?))
-}
-
-/// Bytes that a folder takes on the disk.
-fn size(folder: &Path) -> anyhow::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut total = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let data = entry.metadata()?;
-        total += if data.is_dir() { size(&entry.path())? } else { data.blocks() * 512 };
-    }
-    Ok(total)
 }

@@ -1,6 +1,8 @@
 //! What all benchmarks need: order statistics, and what the system says of this process.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -24,6 +26,17 @@ pub(super) fn memory(process: &str, line: &str) -> anyhow::Result<u64> {
     let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
     let kilobytes: u64 = value.context("the kernel counts memory")?.trim().trim_end_matches(" kB").parse()?;
     Ok(kilobytes * 1024)
+}
+
+/// Bytes that a folder takes on the disk.
+pub(super) fn folder_size(folder: &Path) -> anyhow::Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        total += if data.is_dir() { folder_size(&entry.path())? } else { data.blocks() * 512 };
+    }
+    Ok(total)
 }
 
 /// Keeps this thread on one core; -1: leaves it alone.

@@ -3,7 +3,6 @@
 //! One node with a list of random SHA-256 hashes; one client thread with many connections, which waits for each answer before
 //! it asks on that connection again. Half of the questions are about members of the list.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,6 +17,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
+use super::list;
 use super::measure::{median, percentile, pin, unpin};
 use crate::cluster::{Cluster, Program};
 
@@ -121,7 +121,7 @@ impl Socket {
             let origin = cluster.member(0).origin().await?;
             cluster.member(0).hashmesh(&["sign-alone", "--origin", &origin])?;
             let path = folder.path().join("list");
-            fs::write(&path, list.iter().map(|hash| format!("{hash}\n")).collect::<String>())?;
+            list::write(&path, list.iter().copied())?;
             cluster.member(0).hashmesh(&["import", "--label", "demo", &path.to_string_lossy()])?;
             // Restarted, so that what the import did beside is over.
             cluster.stop(0)?;

@@ -117,7 +117,7 @@ impl Store for Disk {
         Ok(self.logs.iter().map(stored).collect())
     }
 
-    fn restored(&mut self, _admitted: &Admitted) {}
+    fn restored(&self, _admitted: &Admitted) {}
 
     fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError> {
         let stored = self.logs.entry(log).or_default();
