@@ -839,3 +839,27 @@ async fn a_cache_that_reads_the_change_feed_has_the_list_that_the_node_acts_on()
     cluster.start(0).unwrap();
     assert!(!cluster.member(0).folder.feed_socket().exists());
 }
+
+/// A picture that somebody turned by 90 degrees has another hash; asked about as if it were turned, it is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turned_picture_is_found_by_its_rotations() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = running(&folder.path().join("nodes")).await;
+    let acme = cluster.member(0);
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/pdq");
+    let original = vectors.join("astronaut.jpg");
+    let turned = folder.path().join("turned.png");
+    image::open(&original).unwrap().rotate90().save(&turned).unwrap();
+    acme.hashmesh(&["add", "--label", "demo", "--image", original.to_str().unwrap()]).unwrap();
+
+    let asked = |more: &[&str]| -> Vec<Value> {
+        let arguments = [&["--json", "match", "--image", turned.to_str().unwrap()], more].concat();
+        let answer: Value = serde_json::from_str(&acme.hashmesh(&arguments).unwrap()).unwrap();
+        let found = answer["results"].as_array().unwrap().iter().filter(|result| result["found"] != 0);
+        found.cloned().collect()
+    };
+    assert_eq!(asked(&[]), [] as [Value; 0]);
+    let [found] = asked(&["--rotations"]).try_into().unwrap();
+    assert_eq!(found["rotation"], "rotate270");
+    assert!(found["matches"][0]["distance"].as_u64().unwrap() <= 10, "{found}");
+}

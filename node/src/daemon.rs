@@ -3,6 +3,7 @@
 //! The only place where channels are made and tasks are started.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,8 @@ use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::policy::{Policy, PolicyError};
 use hashmesh_protocol::serve::Archive as _;
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -203,11 +205,12 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// The sockets, served from the start on threads of their own: neither an import nor a peer can keep a query waiting.
+/// The sockets, served from the start on threads of their own, those for queries apart from the others: neither an import nor
+/// a peer can keep a query waiting.
 struct Sockets {
     folder: Folder,
     /// Kept for as long as the sockets are served.
-    _threads: Threads,
+    _threads: [Threads; 2],
     progress: Progress,
     query: Routes,
     admin: Routes,
@@ -219,27 +222,32 @@ struct Sockets {
 impl Sockets {
     /// Takes the sockets. Until [`answer`](Self::answer) they say that the node is loading.
     fn open(folder: &Folder, feed: bool) -> Result<Self, RunError> {
-        let threads = Threads::start("query").map_err(RunError::Threads)?;
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let queries = Threads::start("query", cores).map_err(RunError::Threads)?;
+        let others = Threads::start("admin", 1).map_err(RunError::Threads)?;
         let progress = Progress::default();
         let starting = || Arc::new(ArcSwap::from_pointee(starting_router(progress.clone())));
         let (query, admin) = (starting(), starting());
         let (stop, stopping) = watch::channel(false);
-        let serve = |path: PathBuf, role: Role, routes: &Routes| {
-            let _within = threads.handle().enter();
+        let mut servers = Vec::new();
+        let mut serve = |threads: &Threads, path: PathBuf, role: Role, routes: &Routes| {
             let listener = bind(&path, role)?;
-            Ok::<_, SocketError>(threads.handle().spawn(serve(listener, role, routes.clone(), stopping.clone())))
+            for thread in &threads.handles {
+                let _within = thread.enter();
+                let own = listener.try_clone().and_then(UnixListener::from_std).map_err(|error| at(&path, error))?;
+                servers.push(thread.spawn(serve(own, role, routes.clone(), stopping.clone())));
+            }
+            Ok::<_, RunError>(())
         };
-        let mut servers = vec![
-            serve(folder.query_socket(), Role::Query, &query)?,
-            serve(folder.admin_socket(), Role::Admin, &admin)?,
-        ];
+        serve(&queries, folder.query_socket(), Role::Query, &query)?;
+        serve(&others, folder.admin_socket(), Role::Admin, &admin)?;
         // One that was left behind by a node that was killed would answer nobody.
         let _none = fs::remove_file(folder.feed_socket());
         let feed = feed.then(starting);
         if let Some(routes) = &feed {
-            servers.push(serve(folder.feed_socket(), Role::Feed, routes)?);
+            serve(&others, folder.feed_socket(), Role::Feed, routes)?;
         }
-        Ok(Self { folder: folder.clone(), _threads: threads, progress, query, admin, feed, stop, servers })
+        Ok(Self { folder: folder.clone(), _threads: [queries, others], progress, query, admin, feed, stop, servers })
     }
 
     fn answer(&self, view: Arc<View>) {
@@ -269,22 +277,27 @@ impl Drop for Sockets {
     }
 }
 
-/// A runtime that can be dropped anywhere.
-struct Threads(Option<Runtime>);
-
-impl Threads {
-    fn start(name: &str) -> std::io::Result<Self> {
-        Ok(Self(Some(Builder::new_multi_thread().thread_name(name).enable_all().build()?)))
-    }
-
-    fn handle(&self) -> &Handle {
-        self.0.as_ref().expect("there until it is dropped").handle()
-    }
+/// Threads that serve sockets, each by itself: what a connection needs is done where it was taken, and no answer waits until
+/// another thread has woken up. They end when this is dropped.
+struct Threads {
+    handles: Vec<Handle>,
+    _running: watch::Sender<()>,
 }
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.0.take().expect("dropped once").shutdown_background();
+impl Threads {
+    fn start(name: &str, count: usize) -> std::io::Result<Self> {
+        let (running, watching) = watch::channel(());
+        let start = |_| {
+            let runtime = Builder::new_current_thread().thread_name(name).enable_all().build()?;
+            let (handle, mut watching) = (runtime.handle().clone(), watching.clone());
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                // An error: the sender is gone, and nothing is to be waited for.
+                let _ended = runtime.block_on(watching.changed());
+                runtime.shutdown_background();
+            })?;
+            Ok(handle)
+        };
+        Ok(Self { handles: (0..count).map(start).collect::<std::io::Result<_>>()?, _running: running })
     }
 }
 

@@ -176,15 +176,15 @@ impl Catalog {
         let mut found = Vec::with_capacity(hashes.len());
         let mut read = 0;
         for hashes in hashes.chunks(TOGETHER) {
-            let (mut tags, mut guesses) = ([0; TOGETHER], [None; TOGETHER]);
-            for ((tag, guess), hash) in tags.iter_mut().zip(&mut guesses).zip(hashes) {
-                let shelf = self.shelf(hash.kind());
-                *tag = shelf.tag(hash);
-                *guess = shelf.guess(*tag);
+            let (mut tags, mut guesses) = ([0; TOGETHER], [0; TOGETHER]);
+            for (tag, hash) in tags.iter_mut().zip(hashes) {
+                *tag = self.shelf(hash.kind()).tag(hash);
             }
-            let guessed =
-                hashes.iter().zip(guesses).filter_map(|(hash, guess)| Some((self.shelf(hash.kind()), guess?)));
-            for (shelf, number) in guessed {
+            for ((guess, tag), hash) in guesses.iter_mut().zip(tags).zip(hashes) {
+                *guess = self.shelf(hash.kind()).guess(tag);
+            }
+            for (number, hash) in guesses.into_iter().zip(hashes) {
+                let shelf = self.shelf(hash.kind());
                 read ^= shelf.first_word(number) ^ u64::from(shelf.head(number));
             }
             let first = found.len();
@@ -213,7 +213,7 @@ impl Catalog {
         }
         // What is read is not needed, only that it is read.
         for (tag, shelf) in tags.iter().zip(shelves) {
-            std::hint::black_box(shelf.and_then(|shelf| shelf.guess(*tag)));
+            std::hint::black_box(shelf.map(|shelf| shelf.guess(*tag)));
         }
         tags
     }

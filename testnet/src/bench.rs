@@ -1,5 +1,6 @@
 //! `hashmesh-testnet bench`: figures that anyone can repeat, one JSON object a line.
 
+mod busy;
 mod import;
 mod list;
 mod matching;
@@ -13,6 +14,8 @@ use clap::Subcommand;
 /// Measure.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
+    /// How long queries take while a list is imported.
+    Busy(busy::Busy),
     /// How fast lists are imported, with the command line that operators use.
     Import(import::Import),
     /// How fast hashes are matched, in process.
@@ -27,6 +30,7 @@ impl Bench {
     /// Runs a benchmark.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Busy(busy) => busy.run().await,
             Self::Import(import) => import.run().await,
             Self::Socket(socket) => socket.run().await,
             Self::Start(start) => start.run().await,

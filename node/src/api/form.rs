@@ -383,6 +383,9 @@ pub struct StatusAnswer {
     pub logs: Vec<LogForm>,
     /// What is matched against.
     pub index: Vec<IndexForm>,
+    /// How PDQ hashes are looked for, once that is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<NearForm>,
     /// The policy in force.
     pub policy: String,
     /// What an operator should know.
@@ -454,6 +457,20 @@ pub struct IndexForm {
     pub live: u64,
     /// Hashes that were ever named.
     pub known: u32,
+}
+
+/// The index of PDQ hashes.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct NearForm {
+    /// Hashes in its segments.
+    pub indexed: u64,
+    /// Hashes that are compared one by one until they are taken up.
+    pub tail: u64,
+    /// Memory of the segments, in bytes.
+    pub bytes: u64,
+    /// Segments that queries have scanned whole since the start, because looking into buckets would have taken longer. Many
+    /// mean that somebody fills the list, or asks, to slow queries down.
+    pub scans: u64,
 }
 
 /// An alarm.

@@ -49,8 +49,10 @@ impl Default for Metrics {
 impl Metrics {
     pub(super) fn queried(&self, decisions: &[Decision], begun: Instant) {
         self.seconds.observe(begun.elapsed().as_secs_f64());
-        for decision in decisions {
-            self.by_decision[*decision as usize].inc();
+        let mut counts = [0; 3];
+        decisions.iter().for_each(|decision| counts[*decision as usize] += 1);
+        for (counter, count) in self.by_decision.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            counter.inc_by(count);
         }
     }
 
@@ -100,6 +102,12 @@ pub(super) async fn show(State(view): State<Arc<View>>) -> Result<Response, Prob
         family(HashKind::ALL.map(|kind| (vec![("kind", kind.to_string())], value(kind))).to_vec())
     };
     registry.register("hashes_live", "Content hashes that somebody stands by", by_kind(&|kind| catalog.live(kind)));
+    if let Ok(near) = view.matcher.near() {
+        let near = near.status();
+        registry.register("near_tail", "PDQ hashes compared one by one until they are indexed", gauge(near.tail));
+        registry.register("near_bytes", "Memory of the index of PDQ hashes", gauge(near.bytes));
+        registry.register("near_scans", "Whole segments scanned by PDQ queries since the start", gauge(near.scans));
+    }
     for (name, value) in (view.net.counters)() {
         registry.register(name, "Network events since the start", gauge(value));
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hashmesh_protocol::catalog::{Attributes, Said};
@@ -34,7 +34,7 @@ const MAX_LISTED_IN_ALL: usize = 10_000;
 const NEAR_COST: usize = 64;
 
 /// Lookups that are done where the request arrived: they take less time than handing them over.
-const SHORT: usize = 256;
+const SHORT: usize = 1024;
 
 /// Hashes that one core takes at a time of a wide request.
 const PIECE: usize = 64;
@@ -106,17 +106,17 @@ pub(super) struct MatchOptions {
 pub(super) async fn match_one(
     State(view): State<Arc<View>>,
     text: Result<Path<String>, axum::extract::rejection::PathRejection>,
-    options: Result<Query<MatchOptions>, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
     let begun = Instant::now();
     let Path(text) = text.map_err(|rejection| Problem::bad(rejection.body_text()))?;
+    let options = Query::<MatchOptions>::try_from_uri(request.uri());
     let Query(options) = options.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let hash: ContentHash = text.parse().map_err(Problem::bad)?;
     let asker = Asker::new(view, options.max_distance, options.explain)?;
     let answer = asker.all(&[hash])?;
     asker.view.metrics.queried(&answer.decisions, begun);
-    Ok(Encoding::wanted(&headers).answer(&answer))
+    Ok(Encoding::wanted(request.headers()).answer(&answer))
 }
 
 /// Answers to some of a request's questions, in order.

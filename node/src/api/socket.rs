@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::patience::{Patience, Progress, Verdict, Watched};
 use crate::decisions::Actor;
 use crate::folder::{FolderError, at, make_folder};
 
-/// How many connections a socket has, and how long callers may take.
+/// How many connections a server has, and how long callers may take.
 #[derive(Clone, Copy)]
 struct Limits {
     places: usize,
@@ -75,7 +75,7 @@ pub enum Role {
 }
 
 /// Makes a socket, with its permissions set before anybody can find it.
-pub fn bind(path: &Path, role: Role) -> Result<UnixListener, SocketError> {
+pub fn bind(path: &Path, role: Role) -> Result<StdListener, SocketError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     make_folder(folder, 0o750)?;
     let mode = fs::metadata(folder).map_err(|error| at(folder, error))?.permissions().mode() & 0o777;
@@ -89,7 +89,8 @@ pub fn bind(path: &Path, role: Role) -> Result<UnixListener, SocketError> {
     make_folder(&making, 0o700)?;
     let hidden = making.join("socket");
     let made = (|| {
-        let listener = UnixListener::bind(&hidden)?;
+        let listener = StdListener::bind(&hidden)?;
+        listener.set_nonblocking(true)?;
         let mode = if role == Role::Admin { 0o600 } else { 0o660 };
         fs::set_permissions(&hidden, Permissions::from_mode(mode))?;
         fs::rename(&hidden, path)?;
@@ -102,7 +103,7 @@ pub fn bind(path: &Path, role: Role) -> Result<UnixListener, SocketError> {
 /// What a socket answers with; can be exchanged while it is served.
 pub type Routes = Arc<ArcSwap<Router>>;
 
-/// Serves a socket until told to stop. Returns once the requests that were under way have been answered.
+/// Serves a socket until told to stop; several may serve one, and a connection stays with the one that took it. Returns once the requests that were under way have been answered.
 pub async fn serve(listener: UnixListener, role: Role, routes: Routes, stop: watch::Receiver<bool>) {
     serve_within(listener, role, routes, stop, LIMITS).await;
 }
@@ -237,7 +238,7 @@ mod tests {
             Arc::new(ArcSwap::from_pointee(Router::new().route("/slow", get(slow))))
         };
         let (stop, stopping) = watch::channel(false);
-        let listener = bind(&path, Role::Query).unwrap();
+        let listener = UnixListener::from_std(bind(&path, Role::Query).unwrap()).unwrap();
         let mut server = tokio::spawn(serve(listener, Role::Query, router, stopping));
         let mut idle = UnixStream::connect(&path).await.unwrap();
         let mut client = Client::connect(&path).await.unwrap();
@@ -262,7 +263,8 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let router = Arc::new(ArcSwap::from_pointee(Router::new().route("/", get(async || "done"))));
         let limits = Limits { places, patience: Patience { head, idle } };
-        tokio::spawn(serve_within(bind(path, Role::Query).unwrap(), Role::Query, router, stopping, limits));
+        let listener = UnixListener::from_std(bind(path, Role::Query).unwrap()).unwrap();
+        tokio::spawn(serve_within(listener, Role::Query, router, stopping, limits));
         stop
     }
 

@@ -12,7 +12,8 @@ use hashmesh_protocol::engine::LogStatus;
 
 use super::View;
 use super::body::Encoding;
-use super::form::{AlarmForm, FederationForm, IndexForm, LogForm, PeerForm, StatusAnswer};
+use super::form::{AlarmForm, FederationForm, IndexForm, LogForm, NearForm, PeerForm, StatusAnswer};
+use crate::index::near::NearStatus;
 
 /// Shows the node's state.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = StatusAnswer)))]
@@ -43,11 +44,19 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
         index: HashKind::ALL
             .map(|kind| IndexForm { kind: kind.to_string(), live: catalog.live(kind), known: catalog.known(kind) })
             .to_vec(),
+        near: view.matcher.near().ok().map(|near| near.status().into()),
         policy: view.policy.load().id().to_string(),
         warnings: warnings(charter),
         alarms: alarms.collect(),
     };
     Encoding::wanted(&headers).answer(&answer)
+}
+
+impl From<NearStatus> for NearForm {
+    fn from(status: NearStatus) -> Self {
+        let NearStatus { indexed, tail, bytes, scans } = status;
+        Self { indexed, tail, bytes, scans }
+    }
 }
 
 fn jurisdictions(charter: &Charter) -> usize {

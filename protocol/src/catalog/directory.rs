@@ -80,11 +80,12 @@ impl Directory {
         }
     }
 
-    /// What stands where a tag is looked for first. Says nothing yet; but once it has been read, looking is fast.
+    /// The number that was inserted with this tag, if it stands where it is looked for first; else 0. Says nothing yet; but once
+    /// it has been read, looking is fast. Without a branch: the processor goes on while memory answers, and reads more.
     #[inline]
-    pub(super) fn peek(&self, tag: u32) -> Option<u32> {
+    pub(super) fn guess(&self, tag: u32) -> u32 {
         let entry = self.slots.get(self.page(tag) * PAGE + tag % PAGE);
-        (entry as u32).checked_sub(1)
+        (entry as u32).saturating_sub(1) * u32::from((entry >> 32) as u32 == tag)
     }
 
     /// Inserts a number, which is not there yet. Called by the writer only. Readers find it from now on, with all that was

@@ -46,10 +46,10 @@ impl Shelf {
         self.numbers.find(tag, |number| self.is(number, hash))
     }
 
-    /// The number that a hash with this tag has if it has one, most likely.
+    /// The number that a hash with this tag has, most likely, if it has one; else 0.
     #[inline]
-    pub(super) fn guess(&self, tag: u32) -> Option<u32> {
-        self.numbers.peek(tag)
+    pub(super) fn guess(&self, tag: u32) -> u32 {
+        self.numbers.guess(tag)
     }
 
     /// A word of a hash.
