@@ -3,6 +3,7 @@
 mod import;
 mod matching;
 mod measure;
+mod settle;
 mod socket;
 mod statements;
 
@@ -15,6 +16,8 @@ pub enum Bench {
     Import(import::Import),
     /// How fast hashes are matched, in process.
     Match(matching::Match),
+    /// How soon statements are settled, among seven nodes.
+    Settle(settle::Settle),
     /// How fast a node answers over its socket.
     Socket(socket::Socket),
 }
@@ -24,6 +27,7 @@ impl Bench {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Import(import) => import.run().await,
+            Self::Settle(settle) => settle.run().await,
             Self::Socket(socket) => socket.run().await,
             Self::Match(matching) => tokio::task::block_in_place(|| matching.run()),
         }
