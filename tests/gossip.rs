@@ -209,6 +209,7 @@ fn heads_beyond_one_a_log_are_not_read() {
             catalog,
             signed: Mark::default(),
             cosigned: std::collections::BTreeMap::new(),
+            evidence: Vec::new(),
         };
         let mut engine = Engine::new(start);
         let mallory = *federation.nodes().iter().find(|(_, member)| member.as_str() == "mallory").unwrap().0;

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod crash;
+mod forks;
 mod gossip;
 mod hostile;
 mod loopback;

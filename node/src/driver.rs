@@ -35,7 +35,7 @@ use crate::net::Net;
 use crate::quarantine::{Pace, Quarantine, Subject};
 use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
-use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
+use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError, freeze, thaw};
 
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
@@ -221,6 +221,7 @@ impl Driver {
                 Effect::Commit(admitted) => Some(Record::Leaves(admitted.clone())),
                 Effect::CommitOpening(late) => Some(Record::Opening(late.clone())),
                 Effect::CommitSettled(log, settled) => Some(Record::Settled(*log, settled.clone())),
+                Effect::CommitEvidence(evidence) => Some(Record::Evidence(evidence.clone())),
                 _ => None,
             })
             .collect();
@@ -231,7 +232,10 @@ impl Driver {
         let mut further = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Commit(_) | Effect::CommitOpening(_) | Effect::CommitSettled(..) => {}
+                Effect::Commit(_)
+                | Effect::CommitOpening(_)
+                | Effect::CommitSettled(..)
+                | Effect::CommitEvidence(_) => {}
                 Effect::Sign { log, mark } => {
                     // A crash before the signature: the signer file says what may be signed, and the leaves are there.
                     let checkpoint = self.sign(log, mark)?;
@@ -249,13 +253,25 @@ impl Driver {
                     let request = AddCheckpoint { old, proof, checkpoint: checkpoint.note().clone() };
                     self.net.ask(peer, Request::Cosign(log, Box::new(request)));
                 }
-                Effect::Compare { log, rival } => {
-                    let root = serve::root(&self.store, log, rival.checkpoint().size())?;
-                    further.append(&mut self.engine.step(Input::Compared { log, rival, root }, clock::now()));
+                Effect::Compare { log, rival, signed } => {
+                    let size = rival.checkpoint().size();
+                    let root = serve::root(&self.store, log, size)?;
+                    let proof =
+                        if signed < size { Vec::new() } else { serve::consistency(&self.store, log, size, signed)? };
+                    let compared = Input::Compared { log, rival, root, proof, signed };
+                    further.append(&mut self.engine.step(compared, clock::now()));
                 }
-                Effect::ShowSettled(log, size) => self.showing(|curator, changed| curator.settle(log, size, changed)),
+                Effect::Freeze(log) => self.showing(|this, changed| {
+                    freeze(&this.store, this.engine.ledger(), &mut this.curator, log, changed)
+                })?,
+                Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
+                Effect::ShowSettled(log, size) => self.showing(|this, changed| {
+                    thaw(&this.store, &mut this.curator, log, size, &mut *changed)?;
+                    this.curator.settle(log, size, changed);
+                    Ok::<_, StoreError>(())
+                })?,
                 Effect::Show(admitted) => self.show(&admitted.entries),
-                Effect::ShowOpening(late) => self.showing(|curator, changed| curator.open(&late, changed)),
+                Effect::ShowOpening(late) => self.showing(|this, changed| this.curator.open(&late, changed)),
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),
                 Effect::Judge { delivery, relay } => self.net.judge(delivery, relay),
                 Effect::Gossip(message) => self.net.gossip(message),
@@ -268,7 +284,7 @@ impl Driver {
     }
 
     fn show(&mut self, entries: &Entries) {
-        self.showing(|curator, changed| curator.show(entries, changed));
+        self.showing(|this, changed| this.curator.show(entries, changed));
         if let Ok(near) = self.matcher.near() {
             near.grown();
         }
@@ -281,11 +297,12 @@ impl Driver {
     }
 
     /// Shows something, and tells the feed which hashes it is about.
-    fn showing(&mut self, show: impl FnOnce(&mut Curator, &mut dyn FnMut(ContentId))) {
-        let Some(feed) = &self.feed else { return show(&mut self.curator, &mut |_| ()) };
+    fn showing<T>(&mut self, show: impl FnOnce(&mut Self, &mut dyn FnMut(ContentId)) -> T) -> T {
+        let Some(feed) = self.feed.clone() else { return show(self, &mut |_| ()) };
         let mut changed = Vec::new();
-        show(&mut self.curator, &mut |id| changed.push(id));
+        let shown = show(self, &mut |id| changed.push(id));
         feed.changed(&changed);
+        shown
     }
 
     fn sign(&mut self, log: LogId, mark: Mark) -> Result<SignedCheckpoint, SignerError> {

@@ -31,6 +31,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use self::gate::GuestList;
+use self::gossip::Topic;
 use crate::config::Config;
 use crate::mailbox::{Lane, Mailbox};
 use crate::sentence::sentence;
@@ -133,7 +134,7 @@ pub struct Counters {
 
 /// An order to the swarm.
 enum Order {
-    Gossip(Vec<u8>),
+    Gossip(Topic, Vec<u8>),
     Judge { delivery: u64, relay: Relay },
 }
 
@@ -164,7 +165,12 @@ impl Net {
 
     /// Floods a message.
     pub fn gossip(&self, message: Vec<u8>) {
-        self.order(Order::Gossip(message));
+        self.order(Order::Gossip(Topic::Statements, message));
+    }
+
+    /// Floods a message that carries evidence.
+    pub fn gossip_evidence(&self, message: Vec<u8>) {
+        self.order(Order::Gossip(Topic::Evidence, message));
     }
 
     /// Says what is to become of a message.

@@ -6,6 +6,7 @@
 //! Does not know when a witness may cosign: that it has verified and stored everything, and nothing else at that size.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::federation::Federation;
@@ -175,7 +176,11 @@ impl CosignedCheckpoint {
 
 /// A checkpoint that enough witnesses have cosigned, by the charter in force when it was judged.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SettledCheckpoint(CosignedCheckpoint);
+pub struct SettledCheckpoint {
+    cosigned: CosignedCheckpoint,
+    /// Made once: peers are told it again and again.
+    note: Arc<Note>,
+}
 
 /// Too few of the charter's witnesses, the log's own member left out, have cosigned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -196,7 +201,10 @@ impl SettledCheckpoint {
         };
         let have = federation.witnesses_of(log).filter(|witness| counts(*witness)).count();
         let need = federation.quorum();
-        if have < need { Err(Unsettled { have, need }) } else { Ok(Self(cosigned)) }
+        if have < need {
+            return Err(Unsettled { have, need });
+        }
+        Ok(Self { note: Arc::new(cosigned.note()), cosigned })
     }
 
     /// Verifies a note of a log by the charter and the cards in force: opens it, and judges.
@@ -208,22 +216,27 @@ impl SettledCheckpoint {
 
     /// The checkpoint with its cosignatures.
     pub fn cosigned(&self) -> &CosignedCheckpoint {
-        &self.0
+        &self.cosigned
+    }
+
+    /// Its note.
+    pub fn note(&self) -> &Arc<Note> {
+        &self.note
     }
 
     /// How many leaves are settled.
     pub fn size(&self) -> u64 {
-        self.0.checkpoint.size()
+        self.cosigned.checkpoint.size()
     }
 
     /// Size and root.
     pub fn mark(&self) -> Mark {
-        Mark { size: self.size(), root: self.0.checkpoint.root() }
+        Mark { size: self.size(), root: self.cosigned.checkpoint.root() }
     }
 
     /// When it was cosigned, by the clock in the middle: a few that lie do not move it far.
     pub fn time(&self) -> Timestamp {
-        let mut times: Vec<_> = self.0.cosignatures.values().map(Cosignature::time).collect();
+        let mut times: Vec<_> = self.cosigned.cosignatures.values().map(Cosignature::time).collect();
         times.sort_unstable();
         times.get(times.len() / 2).copied().unwrap_or_default()
     }

@@ -8,6 +8,7 @@
 //! The engine holds what decides: the ledger, the queue of what is to be published, what each peer has. It does not hold
 //! what answers: the catalog is updated when an effect says so, after the commit, and only read here.
 
+mod accuse;
 mod catch_up;
 mod draft;
 mod heads;
@@ -19,7 +20,7 @@ mod status;
 mod voice;
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use catch_up::CatchUp;
@@ -40,6 +41,7 @@ use crate::checkpoint::SignedCheckpoint;
 use crate::cosignature::{CosignatureError, SettledCheckpoint};
 use crate::digest::Digest;
 use crate::entries::LateOpening;
+use crate::evidence::{Accused, Evidence, EvidenceError};
 use crate::federation::Federation;
 use crate::key::PublicKey;
 use crate::ledger::{Admitted, Blame, Ledger, Log, Mark, Refusal};
@@ -107,6 +109,10 @@ pub enum Input {
         rival: Rival,
         /// The root of the leaves here at that size.
         root: Digest,
+        /// The proof that they are a prefix of the first `signed`, if those are not fewer.
+        proof: Vec<Digest>,
+        /// As in the question.
+        signed: u64,
     },
     /// Openings that were missing, checked against the leaves that they open.
     Opened(Vec<LateOpening>),
@@ -164,12 +170,21 @@ pub enum Effect {
         /// What it is to cosign.
         checkpoint: SignedCheckpoint,
     },
-    /// Work out the root of the stored leaves at the size of a smaller checkpoint, and feed [`Input::Compared`].
+    /// Make evidence durable, likewise.
+    CommitEvidence(Arc<Evidence>),
+    /// Let queries see that nothing beyond what is settled of a log has effect any more.
+    Freeze(LogId),
+    /// Flood this message, which carries evidence.
+    GossipEvidence(Vec<u8>),
+    /// Work out the root of the stored leaves at the size of a smaller checkpoint, and the proof that leads from there to
+    /// the first `signed` leaves if those are not fewer, and feed [`Input::Compared`].
     Compare {
         /// The log.
         log: LogId,
         /// The checkpoint.
         rival: Rival,
+        /// The size of the newest checkpoint whose leaves are held; 0 if no proof is wanted.
+        signed: u64,
     },
     /// Let queries see that so many leaves of a log are settled.
     ShowSettled(LogId, u64),
@@ -214,6 +229,8 @@ pub enum Effect {
 /// A checkpoint of fewer leaves than are held, whose root must be compared with that of the leaves.
 #[derive(Clone, Debug)]
 pub enum Rival {
+    /// Somebody has it as its newest.
+    Heard(SignedCheckpoint),
     /// It is settled.
     Settled(Arc<SettledCheckpoint>),
     /// This node is asked to cosign it.
@@ -248,14 +265,20 @@ pub enum Misdeed {
     /// It cosigned with something that is no cosignature.
     #[error("handed over a cosignature that does not hold")]
     Cosigned(#[source] CosignatureError),
+    /// It accused somebody falsely.
+    #[error("handed over what is no evidence")]
+    Accused(#[source] EvidenceError),
 }
 
 /// What an operator must hear of.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Alarm {
     /// A member signed two histories.
-    #[error("{0} has signed two different histories; its new statements are not taken up")]
+    #[error("{0} has signed two different histories; of its statements only those that are settled have effect")]
     Fork(LogId),
+    /// A witness cosigned two histories.
+    #[error("the witness of {0} has cosigned two different histories of one log")]
+    FalseWitness(MemberId),
     /// Leaves from a peer contradict what is held, and it cannot be said who is wrong.
     #[error("{log} looks different at {peer}; its author or that peer is at fault")]
     Diverges {
@@ -293,6 +316,8 @@ pub struct Start {
     pub signed: Mark,
     /// What the signer file says was cosigned last, by log.
     pub cosigned: BTreeMap<LogId, Mark>,
+    /// What the store has given back as proved against keys.
+    pub evidence: Vec<Evidence>,
 }
 
 /// The engine. See [`Input`] and [`Effect`].
@@ -308,20 +333,28 @@ pub struct Engine {
     searches: Searches,
     settling: Settling,
     witness: Witness,
-    forked: BTreeSet<LogId>,
+    evidence: BTreeMap<Accused, Arc<Evidence>>,
+    /// Smaller checkpoints that were compared with the leaves held.
+    compared: BTreeMap<LogId, VecDeque<Digest>>,
     now: Timestamp,
 }
 
 impl Engine {
     /// An engine that has seen nothing since its start.
     pub fn new(start: Start) -> Self {
-        let Start { federation, member, mut ledger, catalog, signed, cosigned } = start;
+        let Start { federation, member, mut ledger, catalog, signed, cosigned, evidence } = start;
         let own = member.and_then(|member| federation.logs().keys().rev().find(|log| log.member == member).copied());
         if let Some(own) = own {
             ledger.promise(own, signed);
         }
+        let evidence: BTreeMap<Accused, Arc<Evidence>> =
+            evidence.into_iter().map(|evidence| (evidence.accused(), Arc::new(evidence))).collect();
+        let mut voice = Voice::new(signed);
+        if own.is_some_and(|own| evidence.contains_key(&Accused::Log(own))) {
+            voice.diverges();
+        }
         Self {
-            voice: Voice::new(signed),
+            voice,
             federation,
             own,
             ledger,
@@ -332,7 +365,8 @@ impl Engine {
             searches: Searches::default(),
             settling: Settling::default(),
             witness: Witness::new(cosigned),
-            forked: BTreeSet::new(),
+            evidence,
+            compared: BTreeMap::new(),
             now: Timestamp::default(),
         }
     }
@@ -360,7 +394,11 @@ impl Engine {
             Input::AskedToCosign { ticket, from, log, request } => {
                 self.asked_to_cosign((ticket, from), log, *request, &mut effects);
             }
-            Input::Compared { log, rival, root } => self.compared(log, rival, root, &mut effects),
+            Input::Compared { log, rival, root, proof, signed } => match rival {
+                Rival::Heard(heard) => self.compared_heard(log, &heard, (root, proof), signed, &mut effects),
+                Rival::Settled(settled) => self.compared_settled(log, settled, (root, proof), signed, &mut effects),
+                Rival::ToCosign { ticket, checkpoint } => self.cosign(ticket, log, &checkpoint, root, &mut effects),
+            },
             Input::Opened(openings) => self.opened(openings, &mut effects),
             Input::Tick => self.tick(&mut effects),
         }
@@ -368,14 +406,6 @@ impl Engine {
         self.compose(&mut effects);
         self.settle_own(&mut effects);
         effects
-    }
-
-    /// What the leaves here have as their root at the size of a checkpoint.
-    fn compared(&mut self, log: LogId, rival: Rival, root: Digest, effects: &mut Vec<Effect>) {
-        match rival {
-            Rival::Settled(settled) => self.compared_settled(log, settled, root, effects),
-            Rival::ToCosign { ticket, checkpoint } => self.cosign(ticket, log, &checkpoint, root, effects),
-        }
     }
 
     /// The logs.
@@ -399,7 +429,8 @@ impl Engine {
         let heard = |(id, log): (LogId, &Log)| Some((id, log.ahead()?.note().clone()));
         let logs = || self.ledger.logs();
         let (heads, heard) = (logs().filter_map(held).collect(), logs().filter_map(heard).collect());
-        Heads { time: self.now, heads, heard, settled: self.all_settled() }
+        let evidence = self.evidence.keys().copied().collect();
+        Heads { time: self.now, heads, heard, settled: self.all_settled(), evidence }
     }
 
     /// Passes a refusal on to whom it concerns.
@@ -407,25 +438,35 @@ impl Engine {
         match refusal.blame() {
             Blame::Relayer => effects.push(Effect::Shun { peer: from, misdeed: Misdeed::Relayed(refusal) }),
             Blame::Author => {
-                let (Refusal::Fork { log, .. } | Refusal::NotWhatWasSigned { log, .. }) = refusal else { return };
-                let news = self.forked.insert(log);
-                if Some(log) == self.own {
-                    // Somebody else signs with this member's key, or did: whatever this node signed next would be a fork.
-                    if self.voice.diverges() {
-                        effects.push(Effect::Alarm(Alarm::Diverged));
-                    }
-                } else if news {
-                    effects.push(Effect::Alarm(Alarm::Fork(log)));
+                let (Refusal::Fork { log, .. } | Refusal::NotWhatWasSigned { log, .. }) = &refusal else { return };
+                let log = *log;
+                if let Refusal::Fork { both, .. } = &refusal {
+                    self.contradiction(log, (&both.0, &both.1), effects);
+                }
+                if Some(log) != self.own {
+                    self.diverges_at(from, log, effects);
+                } else if self.voice.diverges() {
+                    // Proved or not: the own log as others have it is not what was signed here.
+                    effects.push(Effect::Alarm(Alarm::Diverged));
                 }
             }
             Blame::Nobody => {
-                if let Refusal::Diverges { log, .. } = refusal
-                    && let Some(peer) = self.peers.get_mut(&from)
-                    && peer.diverged.insert(log)
-                {
-                    effects.push(Effect::Alarm(Alarm::Diverges { log, peer: peer.member }));
+                if let Refusal::Diverges { log, .. } = refusal {
+                    self.diverges_at(from, log, effects);
                 }
             }
+        }
+    }
+
+    /// A log looks different at a peer. Nothing more of it is asked of that peer, and the operator is told, unless it is
+    /// proved already whose fault that is.
+    fn diverges_at(&mut self, from: PublicKey, log: LogId, effects: &mut Vec<Effect>) {
+        let proved = self.is_frozen(log);
+        if let Some(peer) = self.peers.get_mut(&from)
+            && peer.diverged.insert(log)
+            && !proved
+        {
+            effects.push(Effect::Alarm(Alarm::Diverges { log, peer: peer.member }));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::card::Card;
 use crate::charter::{Charter, Genesis};
 use crate::key::PublicKey;
 use crate::names::{LogId, MemberId, OriginPrefix};
@@ -17,6 +18,7 @@ pub struct Federation {
     logs: BTreeMap<LogId, VerifierKey>,
     witnesses: BTreeMap<MemberId, VerifierKey>,
     nodes: HashMap<PublicKey, MemberId>,
+    cards: BTreeMap<MemberId, Card>,
 }
 
 impl Federation {
@@ -24,8 +26,8 @@ impl Federation {
     pub fn new(genesis: &Genesis) -> Self {
         let charter = genesis.charter().clone();
         let origins = charter.origins();
-        let mut federation =
-            Self { charter, origins, logs: BTreeMap::new(), witnesses: BTreeMap::new(), nodes: HashMap::new() };
+        let (logs, witnesses, nodes) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
+        let mut federation = Self { charter, origins, logs, witnesses, nodes, cards: genesis.cards().clone() };
         for (&member, card) in genesis.cards() {
             let body = card.body();
             let log = LogId { member, epoch: body.epoch };
@@ -50,6 +52,11 @@ impl Federation {
     /// All logs that may be written, with the keys that sign their checkpoints.
     pub fn logs(&self) -> &BTreeMap<LogId, VerifierKey> {
         &self.logs
+    }
+
+    /// A member's card in force.
+    pub fn card(&self, member: MemberId) -> Option<&Card> {
+        self.cards.get(&member)
     }
 
     /// The keys that cosign, by member.

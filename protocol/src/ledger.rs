@@ -54,6 +54,8 @@ pub enum Admission {
     Ahead(SignedCheckpoint),
     /// A checkpoint over exactly what is held, where only an older one was kept: with it the leaves can be served.
     Sealed(SignedCheckpoint),
+    /// A checkpoint of fewer leaves than are held. Whether it is of the same history only the leaves can tell.
+    Behind(SignedCheckpoint),
     /// Nothing new.
     Known,
 }
@@ -232,7 +234,9 @@ impl Ledger {
         // Cheap checks first; the signature costs as much as 500 leaf hashes.
         if batch.entries.first() > have {
             return match log.hear(id, batch.checkpoint)? {
-                Admission::Known => Err(Refusal::Gap { log: id, have, got: batch.entries.first() }),
+                Admission::Known | Admission::Behind(_) => {
+                    Err(Refusal::Gap { log: id, have, got: batch.entries.first() })
+                }
                 heard => Ok(heard),
             };
         }
@@ -393,6 +397,7 @@ mod tests {
                 Ok(Admission::New(_)) => "new",
                 Ok(Admission::Ahead(_)) => "ahead",
                 Ok(Admission::Sealed(_)) => "sealed",
+                Ok(Admission::Behind(_)) => "behind",
                 Ok(Admission::Known) => "known",
                 Err(refusal) => match refusal {
                     Refusal::Stranger(_) => "stranger",

@@ -13,6 +13,7 @@ pub mod cosignature;
 pub mod digest;
 pub mod engine;
 pub mod entries;
+pub mod evidence;
 pub mod federation;
 pub mod key;
 pub mod ledger;

@@ -4,11 +4,13 @@
 //! state of any log: so it can happen away from the thread that admits.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::batch::{Batch, BatchError, MAX_BATCH};
 use crate::codec::{self, CodecError};
+use crate::evidence::{Accused, Evidence, MAX_EVIDENCE};
 use crate::names::{LogId, MemberId, OriginPrefix};
 use crate::note::{Note, NoteError};
 use crate::opening::MAX_OPENING;
@@ -83,6 +85,8 @@ pub enum Gossip {
     Checkpoint(LogId, Note),
     /// That a checkpoint is settled, with the cosignatures that settle it.
     Settled(LogId, Note),
+    /// That a key has signed two histories, with the proof.
+    Evidence(Vec<u8>),
 }
 
 /// The newest checkpoints that a node has, and what time it is there.
@@ -96,7 +100,9 @@ pub struct Heads {
     /// member that has lost its memory must not sign behind them (SPEC 8.5).
     pub heard: Vec<(LogId, Note)>,
     /// The largest settled checkpoints, with their cosignatures; of many logs only some at a time.
-    pub settled: Vec<(LogId, Note)>,
+    pub settled: Vec<(LogId, Arc<Note>)>,
+    /// The keys that the sender has evidence against.
+    pub evidence: Vec<Accused>,
 }
 
 /// What a node asks another.
@@ -120,6 +126,8 @@ pub enum Request {
         /// Of which leaves.
         indices: Vec<u64>,
     },
+    /// Evidence against this key.
+    Evidence(Accused),
     /// A cosignature.
     Cosign(LogId, Box<AddCheckpoint>),
 }
@@ -135,6 +143,8 @@ pub enum Answer {
     Openings(Vec<(u64, Vec<u8>)>),
     /// What a witness answers.
     Witness(WitnessAnswer),
+    /// Evidence, nothing of which has been verified.
+    Evidence(Vec<u8>),
     /// What was asked for is not here.
     NotHeld,
     /// Too busy; ask somebody else, or later.
@@ -164,6 +174,8 @@ struct HeadsForm {
     heard: Vec<String>,
     #[serde(deserialize_with = "codec::at_most::<_, _, MAX_HEADS>")]
     settled: Vec<String>,
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_HEADS>")]
+    evidence: Vec<String>,
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
@@ -215,9 +227,11 @@ const RANGE: u64 = 2;
 const OPENINGS: u64 = 3;
 const STATUS: u64 = 4;
 const COSIGN: u64 = 5;
+const EVIDENCE: u64 = 6;
 const GOSSIP_BATCH: u64 = 1;
 const GOSSIP_CHECKPOINT: u64 = 2;
 const GOSSIP_SETTLED: u64 = 3;
+const GOSSIP_EVIDENCE: u64 = 4;
 
 /// Numbers of status answers.
 const NOT_HELD: u64 = 1;
@@ -251,6 +265,11 @@ impl Gossip {
         codec::encode(&CheckpointForm { kind: GOSSIP_SETTLED, checkpoint: note.to_string() })
     }
 
+    /// The bytes of a message that accuses.
+    pub fn encode_evidence(evidence: &Evidence) -> Vec<u8> {
+        codec::encode(&BatchForm { kind: GOSSIP_EVIDENCE, batch: evidence.bytes().to_vec() })
+    }
+
     /// Reads a message.
     pub fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
         match kind(bytes, MAX_GOSSIP)? {
@@ -265,6 +284,10 @@ impl Gossip {
                 let settled = kind == GOSSIP_SETTLED;
                 Ok(if settled { Self::Settled(log, note) } else { Self::Checkpoint(log, note) })
             }
+            GOSSIP_EVIDENCE => {
+                let form: BatchForm = codec::decode(bytes, MAX_EVIDENCE + 16)?;
+                Ok(Self::Evidence(form.batch))
+            }
             other => Err(WireError::Unknown(other)),
         }
     }
@@ -275,11 +298,12 @@ impl Heads {
     #[must_use]
     pub fn told_to(&self, member: MemberId, time: Timestamp) -> Self {
         let heard = self.heard.iter().filter(|(log, _)| log.member == member).cloned().collect();
-        Self { time, heads: self.heads.clone(), heard, settled: self.some_settled(time) }
+        let (heads, settled, evidence) = (self.heads.clone(), self.some_settled(time), self.evidence.clone());
+        Self { time, heads, heard, settled, evidence }
     }
 
     /// As many settled checkpoints as [`SETTLED_BYTES`] hold, from another one on each time.
-    fn some_settled(&self, time: Timestamp) -> Vec<(LogId, Note)> {
+    fn some_settled(&self, time: Timestamp) -> Vec<(LogId, Arc<Note>)> {
         let count = self.settled.len();
         let start = usize::try_from(time.0).unwrap_or_default().checked_rem(count).unwrap_or_default();
         let from_start = self.settled.iter().cycle().skip(start).take(count);
@@ -291,10 +315,12 @@ impl Heads {
         fits.cloned().collect()
     }
 
-    fn form(&self) -> HeadsForm {
+    fn form(&self, origins: &OriginPrefix) -> HeadsForm {
         let texts = |notes: &[(LogId, Note)]| notes.iter().map(|(_, note)| note.to_string()).collect();
-        let (heads, heard, settled) = (texts(&self.heads), texts(&self.heard), texts(&self.settled));
-        HeadsForm { kind: HEADS, time: self.time, heads, heard, settled }
+        let (heads, heard) = (texts(&self.heads), texts(&self.heard));
+        let settled = self.settled.iter().map(|(_, note)| note.to_string()).collect();
+        let evidence = self.evidence.iter().map(|accused| accused.name(origins)).collect();
+        HeadsForm { kind: HEADS, time: self.time, heads, heard, settled, evidence }
     }
 
     fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
@@ -312,7 +338,9 @@ impl Heads {
                 return Err(WireError::TwoHeads);
             }
         }
-        Ok(Self { time: form.time, heads, heard, settled })
+        let evidence = form.evidence.iter().map(|name| Accused::named(name, origins).ok_or(WireError::Origin));
+        let settled = settled.into_iter().map(|(log, note)| (log, Arc::new(note))).collect();
+        Ok(Self { time: form.time, heads, heard, settled, evidence: evidence.collect::<Result<_, _>>()? })
     }
 }
 
@@ -320,13 +348,16 @@ impl Request {
     /// The bytes of a frame.
     pub fn encode(&self, origins: &OriginPrefix) -> Vec<u8> {
         match self {
-            Self::Heads(heads) => codec::encode(&heads.form()),
+            Self::Heads(heads) => codec::encode(&heads.form(origins)),
             Self::Range { log, from, to } => {
                 codec::encode(&RangeForm { kind: RANGE, origin: origins.origin(*log), from: *from, to: *to })
             }
             Self::Openings { log, indices } => {
                 let (origin, indices) = (origins.origin(*log), indices.clone());
                 codec::encode(&IndicesForm { kind: OPENINGS, origin, indices })
+            }
+            Self::Evidence(accused) => {
+                codec::encode(&CheckpointForm { kind: EVIDENCE, checkpoint: accused.name(origins) })
             }
             Self::Cosign(_, request) => {
                 codec::encode(&CheckpointForm { kind: COSIGN, checkpoint: request.to_string() })
@@ -348,6 +379,10 @@ impl Request {
                 let log = origins.log(&form.origin).ok_or(WireError::Origin)?;
                 Ok(Self::Openings { log, indices: form.indices })
             }
+            EVIDENCE => {
+                let form: CheckpointForm = codec::decode(bytes, MAX_FRAME)?;
+                Ok(Self::Evidence(Accused::named(&form.checkpoint, origins).ok_or(WireError::Origin)?))
+            }
             COSIGN => {
                 let form: CheckpointForm = codec::decode(bytes, MAX_REQUEST + 16)?;
                 let request = AddCheckpoint::parse(&form.checkpoint)?;
@@ -368,7 +403,7 @@ impl Answer {
     pub fn encode(&self, origins: &OriginPrefix) -> Vec<u8> {
         let status = |status| codec::encode(&StatusForm { kind: STATUS, status });
         match self {
-            Self::Heads(heads) => codec::encode(&heads.form()),
+            Self::Heads(heads) => codec::encode(&heads.form(origins)),
             Self::Range(batch) => Self::encode_range(batch.encode(origins)),
             Self::Openings(openings) => {
                 let form = |(index, opening): &(u64, Vec<u8>)| OpeningForm { index: *index, opening: opening.clone() };
@@ -377,6 +412,7 @@ impl Answer {
             Self::Witness(answer) => {
                 codec::encode(&WitnessForm { kind: COSIGN, status: answer.status(), body: answer.body() })
             }
+            Self::Evidence(evidence) => codec::encode(&BatchForm { kind: EVIDENCE, batch: evidence.clone() }),
             Self::NotHeld => status(NOT_HELD),
             Self::Busy => status(BUSY),
         }
@@ -401,6 +437,10 @@ impl Answer {
                 let form: WitnessForm = codec::decode(bytes, MAX_FRAME)?;
                 let answer = WitnessAnswer::parse(form.status, &form.body)?;
                 Ok(Self::Witness(answer.ok_or(WireError::Unknown(form.status))?))
+            }
+            EVIDENCE => {
+                let form: BatchForm = codec::decode(bytes, MAX_EVIDENCE + 16)?;
+                Ok(Self::Evidence(form.batch))
             }
             STATUS => {
                 let form: StatusForm = codec::decode(bytes, MAX_FRAME)?;
@@ -439,13 +479,21 @@ mod tests {
         let (federation, note) = world();
         let origins = federation.origins();
         let one = || vec![(log(), note.clone())];
-        let heads = Heads { time: Timestamp(7), heads: one(), heard: one(), settled: one() };
+        let heads = Heads {
+            time: Timestamp(7),
+            heads: one(),
+            heard: one(),
+            settled: vec![(log(), Arc::new(note.clone()))],
+            evidence: vec![Accused::Log(log())],
+        };
         let witnessing = AddCheckpoint { old: 1, proof: vec![Digest([3; 32])], checkpoint: note.clone() };
         for request in [
             Request::Heads(heads.clone()),
             Request::Range { log: log(), from: 5, to: 9 },
             Request::Openings { log: log(), indices: vec![1, 2, 9] },
             Request::Cosign(log(), Box::new(witnessing)),
+            Request::Evidence(Accused::Log(log())),
+            Request::Evidence(Accused::Witness(log().member)),
         ] {
             assert_eq!(Request::decode(&request.encode(origins), origins), Ok(request));
         }
@@ -456,6 +504,7 @@ mod tests {
             Answer::Openings(vec![(4, vec![1, 2, 3])]),
             Answer::Witness(WitnessAnswer::Cosigned(note.signatures().to_vec())),
             Answer::Witness(WitnessAnswer::Conflict(7)),
+            Answer::Evidence(vec![1, 2]),
             Answer::NotHeld,
             Answer::Busy,
         ] {
@@ -486,7 +535,14 @@ mod tests {
             let (some, none) = (vec![String::new(); count], Vec::new);
             let lists = [(some.clone(), none(), none()), (none(), some.clone(), none()), (none(), none(), some)];
             for (heads, heard, settled) in lists {
-                let bytes = codec::encode(&HeadsForm { kind: HEADS, time: Timestamp(7), heads, heard, settled });
+                let bytes = codec::encode(&HeadsForm {
+                    kind: HEADS,
+                    time: Timestamp(7),
+                    heads,
+                    heard,
+                    settled,
+                    evidence: none(),
+                });
                 // Within the bounds they are read, and found to be no notes.
                 assert_eq!(matches!(Request::decode(&bytes, origins), Err(WireError::Note(_))), good, "{count}");
             }
@@ -496,7 +552,7 @@ mod tests {
         assert!(matches!(Answer::decode(&openings(MAX_OPENINGS + 1), origins), Err(WireError::Codec(_))));
 
         let one = || vec![(log(), note.clone())];
-        let all = Heads { time: Timestamp(7), heads: one(), heard: one(), settled: Vec::new() };
+        let all = Heads { time: Timestamp(7), heads: one(), heard: one(), ..Heads::default() };
         assert_eq!(all.told_to(log().member, Timestamp(8)).heard.len(), 1);
         assert!(all.told_to("bolt".parse().unwrap(), Timestamp(8)).heard.is_empty());
     }
@@ -517,7 +573,7 @@ mod tests {
     fn a_log_has_one_head() {
         let (federation, note) = world();
         let heads = vec![(log(), note.clone()), (log(), note)];
-        let twice = Heads { time: Timestamp(7), heads, heard: vec![], settled: vec![] };
+        let twice = Heads { time: Timestamp(7), heads, ..Heads::default() };
         let bytes = Request::Heads(twice).encode(federation.origins());
         assert_eq!(Request::decode(&bytes, federation.origins()), Err(WireError::TwoHeads));
     }
@@ -527,6 +583,7 @@ mod tests {
     fn all_settled_checkpoints_are_told_in_time() {
         let (_, note) = world();
         let count = 3 * SETTLED_BYTES / note.length();
+        let note = Arc::new(note);
         let settled: Vec<_> =
             (0..count).map(|epoch| (LogId { epoch: u32::try_from(epoch).unwrap(), ..log() }, note.clone())).collect();
         let all = Heads { settled, ..Heads::default() };

@@ -271,6 +271,7 @@ async fn answer(
         match request {
             Request::Range { log, from, to } => serve::range(&*reading.archive, origins, log, from, to),
             Request::Openings { log, indices } => serve::openings(&*reading.archive, origins, log, &indices),
+            Request::Evidence(accused) => serve::evidence(&*reading.archive, origins, accused),
             Request::Heads(_) | Request::Cosign(..) => Ok(Answer::NotHeld.encode(origins)),
         }
     });

@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::dial::{self, Dialler};
 use super::gate::{Gate, Guarded, GuestList};
-use super::gossip::{Gossipsub, PACE, gossipsub, topic};
+use super::gossip::{Gossipsub, PACE, gossipsub};
 use super::pace::Buckets;
 use super::{NetError, Order, QUESTIONS, Questions, Shared, exchange, keypair, nodes_by_id, text};
 use crate::config::Config;
@@ -263,8 +263,8 @@ impl Task {
 
     fn obey(&mut self, swarm: &mut Swarm<Behaviour>, order: Order) {
         match order {
-            Order::Gossip(message) => {
-                let topic = topic(&self.shared.federation.charter().network().short());
+            Order::Gossip(topic, message) => {
+                let topic = topic.of(&self.shared.federation.charter().network().short());
                 match swarm.behaviour_mut().gossip.publish(topic, message) {
                     Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
                     Err(error) => tracing::warn!(%error, "gossip was not sent; peers will fetch it"),

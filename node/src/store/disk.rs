@@ -1,7 +1,7 @@
 //! The store on disk.
 //!
 //! Trees of the database: `meta` (format), `logs` (log to number), `leaves` and `openings` (rows of 64, see
-//! [`groups`](super::groups)), `checkpoints` and `settled` (number and size to note, in pieces like the rows), `marks` (number to how far
+//! [`groups`](super::groups)), `evidence` (by the number of the member's log and the kind of key), `checkpoints` and `settled` (number and size to note, in pieces like the rows), `marks` (number to how far
 //! the log has come, now and one commit ago). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and
 //! what it says is verified against the leaves when they are loaded.
 
@@ -15,6 +15,7 @@ use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::MAX_LEAVES;
+use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::ledger::{Admitted, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
@@ -58,6 +59,7 @@ pub struct DiskArchive {
     leaves: sled::Tree,
     openings: sled::Tree,
     checkpoints: sled::Tree,
+    evidence: sled::Tree,
     /// Held while rows are written, so that nobody reads some pieces of a row before that and others after.
     rows: RwLock<()>,
     numbers: RwLock<HashMap<LogId, LogNumber>>,
@@ -92,6 +94,7 @@ impl DiskStore {
             leaves: tree("leaves")?,
             openings: tree("openings")?,
             checkpoints: tree("checkpoints")?,
+            evidence: tree("evidence")?,
             rows: RwLock::default(),
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
@@ -215,7 +218,15 @@ impl DiskStore {
         {
             writes.settled.insert(key(number, last), None);
         }
-        writes.settled.insert(key(number, size), Some(settled.cosigned().note().to_string().into_bytes()));
+        writes.settled.insert(key(number, size), Some(settled.note().to_string().into_bytes()));
+        Ok(())
+    }
+
+    /// Keeps evidence. One against a key is enough.
+    fn add_evidence(&mut self, evidence: &Evidence, writes: &mut Writes) -> Result<(), StoreError> {
+        let (log, kind) = place_of(evidence.accused());
+        let number = self.number(log)?;
+        writes.evidence.insert(key(number, kind), Some(evidence.bytes().to_vec()));
         Ok(())
     }
 
@@ -267,6 +278,7 @@ struct Writes {
     openings: Rows,
     checkpoints: Rows,
     settled: Rows,
+    evidence: Rows,
     marks: BTreeMap<LogNumber, (Mark, Mark)>,
 }
 
@@ -325,6 +337,7 @@ impl Store for DiskStore {
             match record {
                 Record::Leaves(admitted) => self.add_leaves(admitted, &mut writes)?,
                 Record::Opening(late) => self.add_opening(late.log(), late.index(), late.opening(), &mut writes)?,
+                Record::Evidence(evidence) => self.add_evidence(evidence, &mut writes)?,
                 Record::Settled(log, settled) => self.add_settled(*log, settled, &mut writes)?,
             }
         }
@@ -332,6 +345,7 @@ impl Store for DiskStore {
         self.write(&self.archive.leaves, writes.leaves)?;
         self.write(&self.archive.checkpoints, writes.checkpoints)?;
         self.write(&self.settled, writes.settled)?;
+        self.write(&self.archive.evidence, writes.evidence)?;
         if !writes.marks.is_empty() {
             self.write_marks(writes.marks)?;
         }
@@ -344,6 +358,18 @@ impl Store for DiskStore {
             }
         }
         Ok(())
+    }
+
+    fn all_evidence(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let numbers: Vec<LogNumber> = self.written.values().map(|written| written.number).collect();
+        let mut all = Vec::new();
+        for number in numbers {
+            for kind in [OF_LOG, OF_WITNESS] {
+                all.push(self.archive.row(&self.archive.evidence, number, kind)?);
+            }
+        }
+        all.retain(|evidence| !evidence.is_empty());
+        Ok(all)
     }
 
     fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError> {
@@ -369,6 +395,10 @@ impl Archive for DiskStore {
 
     fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, StoreError> {
         self.archive.bundles(log, from, to, max_bytes)
+    }
+
+    fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {
+        self.archive.evidence(accused)
     }
 
     fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, StoreError> {
@@ -419,6 +449,12 @@ impl Archive for DiskArchive {
         Ok(bundles)
     }
 
+    fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {
+        let (log, kind) = place_of(accused);
+        let Some(number) = self.number(log) else { return Ok(None) };
+        Ok(Some(self.row(&self.evidence, number, kind)?).filter(|evidence| !evidence.is_empty()))
+    }
+
     fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, StoreError> {
         if level >= TILE_HEIGHT {
             let subtrees = self.subtrees.read();
@@ -434,6 +470,18 @@ impl Archive for DiskArchive {
             hashes = hashes.chunks_exact(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
         }
         Ok(hashes[0])
+    }
+}
+
+/// Which evidence a row holds.
+const OF_LOG: u64 = 0;
+const OF_WITNESS: u64 = 1;
+
+/// Where evidence is kept: with the log, or with the witness's member's first log.
+fn place_of(accused: Accused) -> (LogId, u64) {
+    match accused {
+        Accused::Log(log) => (log, OF_LOG),
+        Accused::Witness(member) => (LogId { member, epoch: 0 }, OF_WITNESS),
     }
 }
 

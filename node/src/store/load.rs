@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use hashmesh_protocol::catalog::Curator;
+use hashmesh_protocol::catalog::{ContentId, Curator};
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::entries::Entries;
+use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Admitted, Damage, Ledger, Log, Mark};
 use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::serve::{self, Archive};
 
 use super::{Store, StoreError, StoredLog};
 
@@ -22,6 +24,8 @@ pub struct Loaded {
     /// Logs whose last commit had not reached the disk whole, or was never signed, with the size that they were cut down to.
     /// Nobody had been told of what is gone.
     pub cut: Vec<(LogId, u64)>,
+    /// What is proved against keys.
+    pub evidence: Vec<Evidence>,
 }
 
 /// Loads every log of the federation and shows its statements.
@@ -72,7 +76,44 @@ pub fn load<S: Store>(
             curator.settle(log, ledger.log(log).map_or(0, Log::settled_size), |_| ());
         }
     }
-    Ok(Loaded { ledger, cut })
+    let evidence = store.all_evidence()?.into_iter().map(|bytes| Evidence::read(&bytes, federation));
+    let evidence = evidence.collect::<Result<Vec<_>, _>>().map_err(StoreError::Evidence)?;
+    for accused in evidence.iter().map(Evidence::accused) {
+        if let Accused::Log(log) = accused {
+            freeze(store, &ledger, curator, log, |_| ())?;
+        }
+    }
+    Ok(Loaded { ledger, cut, evidence })
+}
+
+/// Takes the effect from what is not settled of a log whose author has signed two histories (SPEC 18.5).
+pub fn freeze<A: Archive<Error = StoreError>>(
+    archive: &A,
+    ledger: &Ledger,
+    curator: &mut Curator,
+    log: LogId,
+    changed: impl FnMut(ContentId),
+) -> Result<(), StoreError> {
+    let (size, settled) = ledger.log(log).map_or((0, 0), |log| (log.size(), log.settled_size()));
+    let revived = serve::ended_only_beyond(archive, log, settled, size)?;
+    curator.freeze(log, settled..size, &revived, changed);
+    Ok(())
+}
+
+/// Gives effect to what has been settled of a frozen log after all.
+pub fn thaw<A: Archive<Error = StoreError>>(
+    archive: &A,
+    curator: &mut Curator,
+    log: LogId,
+    settled: u64,
+    mut changed: impl FnMut(ContentId),
+) -> Result<(), StoreError> {
+    while let Some(from) = curator.frozen_from(log).filter(|from| *from < settled) {
+        let bundles = archive.bundles(log, from, settled.min(from + PIECE), usize::MAX)?;
+        let entries = Entries::read(log, from, bundles.leaves, bundles.openings);
+        curator.thaw(&entries.map_err(|error| StoreError::Leaves(log, error))?, &mut changed);
+    }
+    Ok(())
 }
 
 /// What the last commit wrote of a log, if all of it is there: the power may have failed in the middle of it. If not, the

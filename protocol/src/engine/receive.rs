@@ -14,9 +14,13 @@ impl Engine {
         let log = match &message {
             Gossip::Batch(batch) => batch.entries.log(),
             Gossip::Checkpoint(log, _) | Gossip::Settled(log, _) => *log,
+            Gossip::Evidence(bytes) => {
+                let relay = self.hear_evidence(from, bytes, effects);
+                return effects.push(Effect::Judge { delivery, relay });
+            }
         };
-        // Whichever history came first would be taken up here, and perhaps another elsewhere (SPEC 7.7).
-        if self.forked.contains(&log) {
+        // Whichever history came first would be taken up here, and perhaps another elsewhere (SPEC 18.4).
+        if self.is_frozen(log) && !matches!(message, Gossip::Settled(..)) {
             effects.push(Effect::Judge { delivery, relay: Relay::Ignore });
             return;
         }
@@ -28,6 +32,7 @@ impl Engine {
                 effects.push(Effect::Judge { delivery, relay });
                 return self.fetch(effects);
             }
+            Gossip::Evidence(_) => unreachable!("taken above"),
         };
         let relay = match admission {
             Ok(Admission::New(admitted)) => {
@@ -47,6 +52,10 @@ impl Engine {
                 self.announced(from, log, checkpoint.size());
                 effects.push(Effect::KeepCheckpoint(log, checkpoint));
                 Relay::Accept
+            }
+            Ok(Admission::Behind(checkpoint)) => {
+                self.compare(log, checkpoint, effects);
+                Relay::Ignore
             }
             Ok(Admission::Known) => Relay::Ignore,
             Err(refusal) => {

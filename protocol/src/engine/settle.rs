@@ -83,7 +83,7 @@ impl Engine {
     /// Begins rounds, and goes on with the one that is under way.
     pub(super) fn settle_own(&mut self, effects: &mut Vec<Effect>) {
         let Some((own, log)) = self.own.and_then(|own| Some((own, self.ledger.log(own)?))) else { return };
-        let Some(newest) = log.whole().filter(|_| !self.forked.contains(&own)) else { return };
+        let Some(newest) = log.whole().filter(|_| !self.is_frozen(own)) else { return };
         let pace = |span| self.settling.began.is_none_or(|began| self.now.since(began) >= span);
         let due = match &self.settling.round {
             Some(round) => newest.size() > round.cosigned.checkpoint().size() && pace(STALE),
@@ -157,7 +157,7 @@ impl Engine {
             Some(Answer::Witness(WitnessAnswer::Refused(_)) | Answer::Busy | Answer::NotHeld) | None => {
                 round.later.insert(member, now + AGAIN);
             }
-            Some(Answer::Heads(_) | Answer::Range(_) | Answer::Openings(_)) => {
+            Some(Answer::Heads(_) | Answer::Range(_) | Answer::Openings(_) | Answer::Evidence(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }
@@ -183,7 +183,7 @@ impl Engine {
         let Ok(settled) = SettledCheckpoint::judge(round.cosigned.clone(), own, &self.federation) else { return };
         self.settling.round = None;
         self.settling.ended = Some(self.now);
-        let message = Gossip::encode_settled(&settled.cosigned().note());
+        let message = Gossip::encode_settled(settled.note());
         self.settle(own, Arc::new(settled), effects);
         effects.push(Effect::Gossip(message));
     }
@@ -222,8 +222,9 @@ impl Engine {
                 return if nobodys { Relay::Ignore } else { Relay::Reject };
             }
         };
+        self.accuse_witnesses(log, &settled, effects);
         // Lines that nobody here has checked are not passed on.
-        let verified = settled.cosigned().note() == *note;
+        let verified = **settled.note() == *note;
         let heard = self.ledger.hear(log, settled.cosigned().checkpoint().note().clone());
         if let Err(refusal) = heard {
             self.refused(from, refusal, effects);
@@ -233,8 +234,11 @@ impl Engine {
         let (have, root) = self.ledger.log(log).map(|held| (held.size(), held.root())).unwrap_or_default();
         match settled.size().cmp(&have) {
             std::cmp::Ordering::Greater => self.ledger.settle(log, settled),
-            std::cmp::Ordering::Equal => self.compared_settled(log, settled, root, effects),
-            std::cmp::Ordering::Less => effects.push(Effect::Compare { log, rival: Rival::Settled(settled) }),
+            std::cmp::Ordering::Equal => self.compared_settled(log, settled, (root, Vec::new()), 0, effects),
+            std::cmp::Ordering::Less => {
+                let signed = self.ledger.log(log).and_then(|log| log.whole()).map_or(0, SignedCheckpoint::size);
+                effects.push(Effect::Compare { log, rival: Rival::Settled(settled), signed });
+            }
         }
         if verified { Relay::Accept } else { Relay::Ignore }
     }
@@ -244,10 +248,15 @@ impl Engine {
         &mut self,
         log: LogId,
         settled: Arc<SettledCheckpoint>,
-        root: Digest,
+        (root, proof): (Digest, Vec<Digest>),
+        signed: u64,
         effects: &mut Vec<Effect>,
     ) {
-        if root == settled.mark().root && settled.size() >= self.ledger.log(log).map_or(0, |log| log.settled_size()) {
+        if root != settled.mark().root {
+            let checkpoint = settled.cosigned().checkpoint();
+            return self.compared_heard(log, checkpoint, (root, proof), signed, effects);
+        }
+        if settled.size() >= self.ledger.log(log).map_or(0, |log| log.settled_size()) {
             self.settle(log, settled, effects);
         }
     }
@@ -284,8 +293,8 @@ impl Engine {
     }
 
     /// The settled checkpoints, as peers are told them.
-    pub(super) fn all_settled(&self) -> Vec<(LogId, Note)> {
-        let settled = |(id, log): (LogId, &crate::ledger::Log)| Some((id, log.settled()?.cosigned().note()));
+    pub(super) fn all_settled(&self) -> Vec<(LogId, Arc<Note>)> {
+        let settled = |(id, log): (LogId, &crate::ledger::Log)| Some((id, Arc::clone(log.settled()?.note())));
         self.ledger.logs().filter_map(settled).collect()
     }
 
@@ -300,6 +309,7 @@ impl Rival {
     /// Which.
     pub fn checkpoint(&self) -> &SignedCheckpoint {
         match self {
+            Self::Heard(checkpoint) => checkpoint,
             Self::Settled(settled) => settled.cosigned().checkpoint(),
             Self::ToCosign { checkpoint, .. } => checkpoint,
         }

@@ -82,7 +82,7 @@ impl Engine {
             cannot_settle: self.cannot_settle(id, &members_heard),
             last: (log.size() > 0).then(|| log.last_time()),
             missing: log.missing(),
-            forked: self.forked.contains(&id),
+            forked: self.is_frozen(id),
         });
         Status {
             time: self.now,

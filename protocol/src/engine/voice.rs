@@ -91,6 +91,11 @@ impl Voice {
         self.signed
     }
 
+    /// Whether it never signs again.
+    pub(super) fn has_diverged(&self) -> bool {
+        self.diverged
+    }
+
     /// Never signs again; `false` if that was so already.
     pub(super) fn diverges(&mut self) -> bool {
         !std::mem::replace(&mut self.diverged, true)

@@ -10,7 +10,7 @@ use super::{Effect, Engine, Rival};
 use crate::checkpoint::SignedCheckpoint;
 use crate::digest::Digest;
 use crate::key::PublicKey;
-use crate::ledger::Mark;
+use crate::ledger::{Admission, Mark};
 use crate::names::LogId;
 use crate::time::Timestamp;
 use crate::tree::proof::verify_consistency;
@@ -70,7 +70,7 @@ impl Engine {
                 self.cosign(ticket, log, &checkpoint, root, effects);
             } else {
                 let rival = Rival::ToCosign { ticket, checkpoint };
-                effects.push(Effect::Compare { log, rival });
+                effects.push(Effect::Compare { log, rival, signed: 0 });
             }
             return;
         }
@@ -101,12 +101,16 @@ impl Engine {
             return refused(Reproach::NotSigned);
         };
         // What it says of the log is news like any other; it may be the proof of a fork.
-        if let Err(refusal) = self.ledger.hear(log, request.checkpoint.clone()) {
-            self.refused(from, refusal, effects);
+        if self.is_frozen(log) {
             return refused(Reproach::Contradiction);
         }
-        if self.forked.contains(&log) {
-            return refused(Reproach::Contradiction);
+        match self.ledger.hear(log, request.checkpoint.clone()) {
+            Ok(Admission::Behind(checkpoint)) => self.compare(log, checkpoint, effects),
+            Ok(_) => {}
+            Err(refusal) => {
+                self.refused(from, refusal, effects);
+                return refused(Reproach::Contradiction);
+            }
         }
         let mark = self.witness.marks.get(&log).copied().unwrap_or_default();
         if request.old > checkpoint.size() {

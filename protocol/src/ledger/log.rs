@@ -200,6 +200,9 @@ impl Log {
             self.keep(checkpoint.clone());
             return Ok(Admission::Sealed(checkpoint));
         }
+        if checkpoint.size() < newest(&self.whole) {
+            return Ok(Admission::Behind(checkpoint));
+        }
         if checkpoint.size() <= newest(&self.ahead).max(newest(&self.whole)).max(self.size()) {
             return Ok(Admission::Known);
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hashmesh::store::{Record, Store};
+use hashmesh::store::{Record, Store, freeze, thaw};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::engine::{Effect, Input, Relay};
@@ -165,7 +165,13 @@ impl Sim {
     fn perform_all(&mut self, member: MemberId, mut effects: Vec<Effect>) {
         while !effects.is_empty() {
             let is_commit = |effect: &Effect| {
-                matches!(effect, Effect::Commit(_) | Effect::CommitOpening(_) | Effect::CommitSettled(..))
+                matches!(
+                    effect,
+                    Effect::Commit(_)
+                        | Effect::CommitOpening(_)
+                        | Effect::CommitSettled(..)
+                        | Effect::CommitEvidence(_)
+                )
             };
             let (commits, rest): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_commit);
             let mut further = Vec::new();
@@ -187,6 +193,7 @@ impl Sim {
             Effect::Commit(admitted) => Some(Record::Leaves(admitted.clone())),
             Effect::CommitOpening(late) => Some(Record::Opening(late.clone())),
             Effect::CommitSettled(log, settled) => Some(Record::Settled(*log, settled.clone())),
+            Effect::CommitEvidence(evidence) => Some(Record::Evidence(evidence.clone())),
             _ => None,
         };
         if node.crashes_now(record.as_ref(), &effect) {
@@ -199,7 +206,7 @@ impl Sim {
         }
         let live = node.live.as_mut().expect("it runs");
         match effect {
-            Effect::Commit(_) | Effect::CommitOpening(_) | Effect::CommitSettled(..) => {
+            Effect::Commit(_) | Effect::CommitOpening(_) | Effect::CommitSettled(..) | Effect::CommitEvidence(_) => {
                 unreachable!("performed above")
             }
             Effect::Sign { log, mark } => {
@@ -222,11 +229,21 @@ impl Sim {
                 let request = AddCheckpoint { old, proof, checkpoint: checkpoint.note().clone() };
                 self.ask(member, peer, &Request::Cosign(log, Box::new(request)));
             }
-            Effect::Compare { log, rival } => {
-                let root = serve::root(&node.disk, log, rival.checkpoint().size()).expect("it does not fail");
-                return live.engine.step(Input::Compared { log, rival, root }, clock);
+            Effect::Compare { log, rival, signed } => {
+                let size = rival.checkpoint().size();
+                let root = serve::root(&node.disk, log, size).expect("it does not fail");
+                let proof = serve::consistency(&node.disk, log, size, signed.max(size)).expect("it does not fail");
+                return live.engine.step(Input::Compared { log, rival, root, proof, signed }, clock);
             }
-            Effect::ShowSettled(log, size) => live.curator.settle(log, size, |_| ()),
+            Effect::Freeze(log) => {
+                let frozen = freeze(&node.disk, live.engine.ledger(), &mut live.curator, log, |_| ());
+                frozen.expect("a simulated disk does not fail");
+            }
+            Effect::GossipEvidence(message) => self.flood(member, None, &message),
+            Effect::ShowSettled(log, size) => {
+                thaw(&node.disk, &mut live.curator, log, size, |_| ()).expect("a simulated disk does not fail");
+                live.curator.settle(log, size, |_| ());
+            }
             Effect::Show(admitted) => live.curator.show(&admitted.entries, |_| ()),
             Effect::ShowOpening(late) => live.curator.open(&late, |_| ()),
             Effect::Reply { publication, outcome } => {
@@ -329,6 +346,9 @@ impl Sim {
             }
             Request::Openings { log, indices } => {
                 serve::openings(&node.disk, &origins, log, &indices).expect("a simulated disk does not fail")
+            }
+            Request::Evidence(accused) => {
+                serve::evidence(&node.disk, &origins, accused).expect("a simulated disk does not fail")
             }
             Request::Cosign(log, asked) => {
                 let ticket = self.network.deliveries;

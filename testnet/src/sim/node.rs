@@ -144,13 +144,15 @@ impl Node {
         let (mut curator, catalog) = Catalog::new([half(&key[..8]), half(&key[8..])]);
         let limit = Some((self.log, self.signer));
         let loaded = load(&mut self.disk, &self.federation, &mut curator, limit, |_| ());
+        let loaded = loaded.expect("a simulated disk is never damaged but at its end");
         let start = Start {
             federation: self.federation.clone(),
             member: Some(self.member),
-            ledger: loaded.expect("a simulated disk is never damaged but at its end").ledger,
+            ledger: loaded.ledger,
             catalog: catalog.clone(),
             signed: self.signer,
             cosigned: self.cosigned.clone(),
+            evidence: loaded.evidence,
         };
         self.live = Some(Live { engine: Engine::new(start), mailbox: Vec::new(), handling: false, curator, catalog });
     }
