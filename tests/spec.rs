@@ -4,10 +4,12 @@
 
 mod architecture;
 mod crash;
+mod forks;
 mod gossip;
 mod hostile;
 mod loopback;
 mod pdq;
+mod settling;
 mod signing;
 mod statements;
 mod store;

@@ -13,6 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{Catalog, Curator};
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::engine::{Engine, Start};
+use hashmesh_protocol::evidence::Evidence;
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Ledger, Mark};
 use hashmesh_protocol::names::LogId;
@@ -112,7 +113,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     // The sockets are taken before anything else is done: a second node must not get that far.
     let sockets = Sockets::open(&prepared.folder, prepared.config.feed)?;
     let (prepared, loaded) = load_off_thread(prepared, sockets.progress.clone()).await;
-    let Loaded { store, ledger, curator, signed } = loaded?;
+    let Loaded { store, ledger, curator, signed, evidence } = loaded?;
     let Prepared { folder, config, keys, federation, policy, signer, own, decisions, quarantine } = prepared;
     let catalog = curator.catalog().clone();
     let heads = HeadsFile::new(folder.heads());
@@ -122,8 +123,16 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
             "the store has lost statements; they are fetched from peers again"
         );
     }
-    let start =
-        Start { federation: federation.clone(), member: Some(own.member), ledger, catalog: catalog.clone(), signed };
+    let cosigned = federation.logs().iter().map(|(log, key)| (*log, signer.cosigned(key.name()))).collect();
+    let start = Start {
+        federation: federation.clone(),
+        member: Some(own.member),
+        ledger,
+        catalog: catalog.clone(),
+        signed,
+        cosigned,
+        evidence,
+    };
     let engine = Engine::new(start);
     let shared = Arc::new(Shared {
         status: ArcSwap::from_pointee(engine.status()),
@@ -170,6 +179,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         store,
         signer,
         log_key: keys.log,
+        witness_key: keys.witness,
         heads,
         net,
         mailbox: mailbox.clone(),
@@ -379,6 +389,7 @@ struct Loaded {
     ledger: Ledger,
     curator: Curator,
     signed: Mark,
+    evidence: Vec<Evidence>,
 }
 
 impl Loaded {
@@ -418,7 +429,7 @@ impl Loaded {
             tracing::warn!(%log, size, "the last write had not reached the disk whole; nobody was told of what is gone");
         }
         tracing::info!(statements = count, ms = begun.elapsed().as_millis(), "loaded");
-        Ok(Self { store, ledger: loaded.ledger, curator, signed })
+        Ok(Self { store, ledger: loaded.ledger, curator, signed, evidence: loaded.evidence })
     }
 }
 

@@ -12,14 +12,18 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{ContentId, Curator};
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
+use hashmesh_protocol::cosignature::Cosignature;
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
 use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::note::SignatureLine;
 use hashmesh_protocol::policy::Policy;
+use hashmesh_protocol::serve;
 use hashmesh_protocol::time::Timestamp;
-use hashmesh_protocol::wire::Heads;
+use hashmesh_protocol::wire::{Heads, Request};
+use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -31,7 +35,7 @@ use crate::net::Net;
 use crate::quarantine::{Pace, Quarantine, Subject};
 use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
-use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
+use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError, freeze, thaw};
 
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
@@ -109,6 +113,8 @@ pub struct Driver {
     pub signer: Signer,
     /// The key that it guards.
     pub log_key: SecretKey,
+    /// The key that cosigns, likewise.
+    pub witness_key: SecretKey,
     /// The second witness of how long the logs are.
     pub heads: HeadsFile,
     /// The network.
@@ -214,6 +220,8 @@ impl Driver {
             .filter_map(|effect| match effect {
                 Effect::Commit(admitted) => Some(Record::Leaves(admitted.clone())),
                 Effect::CommitOpening(late) => Some(Record::Opening(late.clone())),
+                Effect::CommitSettled(log, settled) => Some(Record::Settled(*log, settled.clone())),
+                Effect::CommitEvidence(evidence) => Some(Record::Evidence(evidence.clone())),
                 _ => None,
             })
             .collect();
@@ -224,15 +232,46 @@ impl Driver {
         let mut further = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Commit(_) | Effect::CommitOpening(_) => {}
+                Effect::Commit(_)
+                | Effect::CommitOpening(_)
+                | Effect::CommitSettled(..)
+                | Effect::CommitEvidence(_) => {}
                 Effect::Sign { log, mark } => {
                     // A crash before the signature: the signer file says what may be signed, and the leaves are there.
                     let checkpoint = self.sign(log, mark)?;
                     further.append(&mut self.engine.step(Input::Signed(checkpoint), clock::now()));
                 }
                 Effect::KeepCheckpoint(log, checkpoint) => self.store.keep_checkpoint(log, &checkpoint)?,
+                Effect::Cosign { ticket, log, mark } => {
+                    // A crash before the answer: the signer file says what was cosigned, and whoever asked asks again.
+                    let line = self.cosign(log, mark)?;
+                    self.net.answer_witness(ticket, Some(WitnessAnswer::Cosigned(vec![line])));
+                }
+                Effect::AnswerWitness { ticket, answer } => self.net.answer_witness(ticket, answer),
+                Effect::AskWitness { peer, log, old, checkpoint } => {
+                    let proof = serve::consistency(&self.store, log, old, checkpoint.size())?;
+                    let request = AddCheckpoint { old, proof, checkpoint: checkpoint.note().clone() };
+                    self.net.ask(peer, Request::Cosign(log, Box::new(request)));
+                }
+                Effect::Compare { log, rival, signed } => {
+                    let size = rival.checkpoint().size();
+                    let root = serve::root(&self.store, log, size)?;
+                    let proof =
+                        if signed < size { Vec::new() } else { serve::consistency(&self.store, log, size, signed)? };
+                    let compared = Input::Compared { log, rival, root, proof, signed };
+                    further.append(&mut self.engine.step(compared, clock::now()));
+                }
+                Effect::Freeze(log) => self.showing(|this, changed| {
+                    freeze(&this.store, this.engine.ledger(), &mut this.curator, log, changed)
+                })?,
+                Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
+                Effect::ShowSettled(log, size) => self.showing(|this, changed| {
+                    thaw(&this.store, &mut this.curator, log, size, &mut *changed)?;
+                    this.curator.settle(log, size, changed);
+                    Ok::<_, StoreError>(())
+                })?,
                 Effect::Show(admitted) => self.show(&admitted.entries),
-                Effect::ShowOpening(late) => self.showing(|curator, changed| curator.open(&late, changed)),
+                Effect::ShowOpening(late) => self.showing(|this, changed| this.curator.open(&late, changed)),
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),
                 Effect::Judge { delivery, relay } => self.net.judge(delivery, relay),
                 Effect::Gossip(message) => self.net.gossip(message),
@@ -245,7 +284,7 @@ impl Driver {
     }
 
     fn show(&mut self, entries: &Entries) {
-        self.showing(|curator, changed| curator.show(entries, changed));
+        self.showing(|this, changed| this.curator.show(entries, changed));
         if let Ok(near) = self.matcher.near() {
             near.grown();
         }
@@ -258,11 +297,12 @@ impl Driver {
     }
 
     /// Shows something, and tells the feed which hashes it is about.
-    fn showing(&mut self, show: impl FnOnce(&mut Curator, &mut dyn FnMut(ContentId))) {
-        let Some(feed) = &self.feed else { return show(&mut self.curator, &mut |_| ()) };
+    fn showing<T>(&mut self, show: impl FnOnce(&mut Self, &mut dyn FnMut(ContentId)) -> T) -> T {
+        let Some(feed) = self.feed.clone() else { return show(self, &mut |_| ()) };
         let mut changed = Vec::new();
-        show(&mut self.curator, &mut |id| changed.push(id));
+        let shown = show(self, &mut |id| changed.push(id));
         feed.changed(&changed);
+        shown
     }
 
     fn sign(&mut self, log: LogId, mark: Mark) -> Result<SignedCheckpoint, SignerError> {
@@ -270,6 +310,16 @@ impl Driver {
         self.signer.advance(key.name(), mark)?;
         let checkpoint = Checkpoint { origin: key.name().to_owned(), size: mark.size, root: mark.root };
         Ok(SignedCheckpoint::sign(checkpoint, &key, &self.log_key))
+    }
+
+    fn cosign(&mut self, log: LogId, mark: Mark) -> Result<SignatureLine, SignerError> {
+        let federation = self.engine.federation();
+        let origin = federation.origins().origin(log);
+        let member = self.engine.own().expect("who has no witness key is not asked").member;
+        let key = federation.witnesses()[&member].clone();
+        self.signer.advance_cosigned(&origin, mark)?;
+        let checkpoint = Checkpoint { origin, size: mark.size, root: mark.root };
+        Ok(Cosignature::sign(&checkpoint, clock::now(), &key, &self.witness_key).line().clone())
     }
 
     fn alarm(&self, alarm: Alarm) {

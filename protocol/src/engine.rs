@@ -1,23 +1,26 @@
 //! The node's decisions: one input in, a list of effects out (SPEC 7, 8, 14).
 //!
 //! No I/O, no clock, no randomness, no error. The daemon and the simulator are two thin shells around this: they feed inputs
-//! and perform the effects in order, those of [`Input::Signed`] before they feed anything else. The order is what the
+//! and perform the effects in order, those of [`Input::Signed`] and [`Input::Compared`] before they feed anything else. The order is what the
 //! guarantees rest on:
 //! **step** (decide), **commit** (make durable), **show** (make visible to queries), **speak** (tell callers and peers).
 //!
 //! The engine holds what decides: the ledger, the queue of what is to be published, what each peer has. It does not hold
 //! what answers: the catalog is updated when an effect says so, after the commit, and only read here.
 
+mod accuse;
 mod catch_up;
 mod draft;
 mod heads;
 mod openings;
 mod publish;
 mod receive;
+mod settle;
 mod status;
 mod voice;
+mod witness;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use catch_up::CatchUp;
@@ -26,19 +29,26 @@ use heads::Peer;
 use openings::Searches;
 use publish::Publishing;
 pub use publish::{Outcome, Placed, Publication, Unpublishable};
+use settle::Settling;
+pub use settle::{CannotSettle, ROUND};
 pub use status::{LogStatus, PeerStatus, Status};
 pub use voice::Silence;
 use voice::Voice;
+use witness::Witness;
 
 use crate::catalog::Catalog;
 use crate::checkpoint::SignedCheckpoint;
+use crate::cosignature::{CosignatureError, SettledCheckpoint};
+use crate::digest::Digest;
 use crate::entries::LateOpening;
+use crate::evidence::{Accused, Evidence, EvidenceError};
 use crate::federation::Federation;
 use crate::key::PublicKey;
 use crate::ledger::{Admitted, Blame, Ledger, Log, Mark, Refusal};
 use crate::names::{LogId, MemberId};
 use crate::time::Timestamp;
 use crate::wire::{Answer, Gossip, Heads, Request};
+use crate::witnessing::{AddCheckpoint, WitnessAnswer};
 
 /// Something that has happened.
 #[derive(Clone, Debug)]
@@ -80,6 +90,30 @@ pub enum Input {
         /// The answer; `None` if none came.
         answer: Option<Answer>,
     },
+    /// A peer wants a cosignature.
+    AskedToCosign {
+        /// Under this number it is answered.
+        ticket: u64,
+        /// Who.
+        from: PublicKey,
+        /// Of which log.
+        log: LogId,
+        /// What.
+        request: Box<AddCheckpoint>,
+    },
+    /// What [`Effect::Compare`] asked for.
+    Compared {
+        /// The log.
+        log: LogId,
+        /// What was compared.
+        rival: Rival,
+        /// The root of the leaves here at that size.
+        root: Digest,
+        /// The proof that they are a prefix of the first `signed`, if those are not fewer.
+        proof: Vec<Digest>,
+        /// As in the question.
+        signed: u64,
+    },
     /// Openings that were missing, checked against the leaves that they open.
     Opened(Vec<LateOpening>),
     /// Time has passed.
@@ -105,6 +139,55 @@ pub enum Effect {
     /// Write the checkpoint down. Need not be durable: an own one is signed again after a start without it, with the same
     /// bytes, and that of another log is told again.
     KeepCheckpoint(LogId, SignedCheckpoint),
+    /// Make a settled checkpoint durable, likewise.
+    CommitSettled(LogId, Arc<SettledCheckpoint>),
+    /// Move the mark of the witness key forward to this, durably; then cosign, and answer under this number. Everything that
+    /// is cosigned has been committed before.
+    Cosign {
+        /// Under this number it is answered.
+        ticket: u64,
+        /// Of which log.
+        log: LogId,
+        /// What.
+        mark: Mark,
+    },
+    /// Answer a request for a cosignature otherwise; `None`: not now.
+    AnswerWitness {
+        /// Under this number.
+        ticket: u64,
+        /// With this.
+        answer: Option<WitnessAnswer>,
+    },
+    /// Ask a witness to cosign a checkpoint of stored leaves, with the proof that `old` leaves are a prefix of it. What becomes of
+    /// it comes back as [`Input::Answered`].
+    AskWitness {
+        /// Whom.
+        peer: PublicKey,
+        /// Of which log.
+        log: LogId,
+        /// What it cosigned last.
+        old: u64,
+        /// What it is to cosign.
+        checkpoint: SignedCheckpoint,
+    },
+    /// Make evidence durable, likewise.
+    CommitEvidence(Arc<Evidence>),
+    /// Let queries see that nothing beyond what is settled of a log has effect any more.
+    Freeze(LogId),
+    /// Flood this message, which carries evidence.
+    GossipEvidence(Vec<u8>),
+    /// Work out the root of the stored leaves at the size of a smaller checkpoint, and the proof that leads from there to
+    /// the first `signed` leaves if those are not fewer, and feed [`Input::Compared`].
+    Compare {
+        /// The log.
+        log: LogId,
+        /// The checkpoint.
+        rival: Rival,
+        /// The size of the newest checkpoint whose leaves are held; 0 if no proof is wanted.
+        signed: u64,
+    },
+    /// Let queries see that so many leaves of a log are settled.
+    ShowSettled(LogId, u64),
     /// Let queries see these statements.
     Show(Arc<Admitted>),
     /// Let queries see this one.
@@ -143,6 +226,22 @@ pub enum Effect {
     Alarm(Alarm),
 }
 
+/// A checkpoint of fewer leaves than are held, whose root must be compared with that of the leaves.
+#[derive(Clone, Debug)]
+pub enum Rival {
+    /// Somebody has it as its newest.
+    Heard(SignedCheckpoint),
+    /// It is settled.
+    Settled(Arc<SettledCheckpoint>),
+    /// This node is asked to cosign it.
+    ToCosign {
+        /// Under this number it is answered.
+        ticket: u64,
+        /// What.
+        checkpoint: SignedCheckpoint,
+    },
+}
+
 /// What gossip does with a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Relay {
@@ -163,14 +262,23 @@ pub enum Misdeed {
     /// It answered with something that was not asked for.
     #[error("answered with something else than was asked")]
     OtherAnswer,
+    /// It cosigned with something that is no cosignature.
+    #[error("handed over a cosignature that does not hold")]
+    Cosigned(#[source] CosignatureError),
+    /// It accused somebody falsely.
+    #[error("handed over what is no evidence")]
+    Accused(#[source] EvidenceError),
 }
 
 /// What an operator must hear of.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Alarm {
     /// A member signed two histories.
-    #[error("{0} has signed two different histories; its new statements are not taken up")]
+    #[error("{0} has signed two different histories; of its statements only those that are settled have effect")]
     Fork(LogId),
+    /// A witness cosigned two histories.
+    #[error("the witness of {0} has cosigned two different histories of one log")]
+    FalseWitness(MemberId),
     /// Leaves from a peer contradict what is held, and it cannot be said who is wrong.
     #[error("{log} looks different at {peer}; its author or that peer is at fault")]
     Diverges {
@@ -206,6 +314,10 @@ pub struct Start {
     pub catalog: Arc<Catalog>,
     /// What the signer file says was signed last in the own log.
     pub signed: Mark,
+    /// What the signer file says was cosigned last, by log.
+    pub cosigned: BTreeMap<LogId, Mark>,
+    /// What the store has given back as proved against keys.
+    pub evidence: Vec<Evidence>,
 }
 
 /// The engine. See [`Input`] and [`Effect`].
@@ -219,20 +331,30 @@ pub struct Engine {
     peers: BTreeMap<PublicKey, Peer>,
     catch_up: CatchUp,
     searches: Searches,
-    forked: BTreeSet<LogId>,
+    settling: Settling,
+    witness: Witness,
+    evidence: BTreeMap<Accused, Arc<Evidence>>,
+    /// Smaller checkpoints that were compared with the leaves held.
+    compared: BTreeMap<LogId, VecDeque<Digest>>,
     now: Timestamp,
 }
 
 impl Engine {
     /// An engine that has seen nothing since its start.
     pub fn new(start: Start) -> Self {
-        let Start { federation, member, mut ledger, catalog, signed } = start;
+        let Start { federation, member, mut ledger, catalog, signed, cosigned, evidence } = start;
         let own = member.and_then(|member| federation.logs().keys().rev().find(|log| log.member == member).copied());
         if let Some(own) = own {
             ledger.promise(own, signed);
         }
+        let evidence: BTreeMap<Accused, Arc<Evidence>> =
+            evidence.into_iter().map(|evidence| (evidence.accused(), Arc::new(evidence))).collect();
+        let mut voice = Voice::new(signed);
+        if own.is_some_and(|own| evidence.contains_key(&Accused::Log(own))) {
+            voice.diverges();
+        }
         Self {
-            voice: Voice::new(signed),
+            voice,
             federation,
             own,
             ledger,
@@ -241,7 +363,10 @@ impl Engine {
             peers: BTreeMap::new(),
             catch_up: CatchUp::default(),
             searches: Searches::default(),
-            forked: BTreeSet::new(),
+            settling: Settling::default(),
+            witness: Witness::new(cosigned),
+            evidence,
+            compared: BTreeMap::new(),
             now: Timestamp::default(),
         }
     }
@@ -252,7 +377,7 @@ impl Engine {
     /// and convict itself of a fork. So [`Effect::Commit`] comes first, and nothing is said before it is done.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         self.now = now;
-        if !matches!(input, Input::Signed(_)) {
+        if !matches!(input, Input::Signed(_) | Input::Compared { .. }) {
             self.publishing.all_shown();
         }
         let mut effects = Vec::new();
@@ -266,10 +391,20 @@ impl Engine {
             Input::Gossiped { delivery, from, message } => self.gossiped(delivery, from, message, &mut effects),
             Input::Told { from, heads } => self.told(from, heads, &mut effects),
             Input::Answered { peer, request, answer } => self.answered(peer, request, answer, &mut effects),
+            Input::AskedToCosign { ticket, from, log, request } => {
+                self.asked_to_cosign((ticket, from), log, *request, &mut effects);
+            }
+            Input::Compared { log, rival, root, proof, signed } => match rival {
+                Rival::Heard(heard) => self.compared_heard(log, &heard, (root, proof), signed, &mut effects),
+                Rival::Settled(settled) => self.compared_settled(log, settled, (root, proof), signed, &mut effects),
+                Rival::ToCosign { ticket, checkpoint } => self.cosign(ticket, log, &checkpoint, root, &mut effects),
+            },
             Input::Opened(openings) => self.opened(openings, &mut effects),
             Input::Tick => self.tick(&mut effects),
         }
+        self.review_held(&mut effects);
         self.compose(&mut effects);
+        self.settle_own(&mut effects);
         effects
     }
 
@@ -293,7 +428,9 @@ impl Engine {
         let held = |(id, log): (LogId, &Log)| Some((id, log.whole()?.note().clone()));
         let heard = |(id, log): (LogId, &Log)| Some((id, log.ahead()?.note().clone()));
         let logs = || self.ledger.logs();
-        Heads { time: self.now, heads: logs().filter_map(held).collect(), heard: logs().filter_map(heard).collect() }
+        let (heads, heard) = (logs().filter_map(held).collect(), logs().filter_map(heard).collect());
+        let evidence = self.evidence.keys().copied().collect();
+        Heads { time: self.now, heads, heard, settled: self.all_settled(), evidence }
     }
 
     /// Passes a refusal on to whom it concerns.
@@ -301,25 +438,35 @@ impl Engine {
         match refusal.blame() {
             Blame::Relayer => effects.push(Effect::Shun { peer: from, misdeed: Misdeed::Relayed(refusal) }),
             Blame::Author => {
-                let (Refusal::Fork { log, .. } | Refusal::NotWhatWasSigned { log, .. }) = refusal else { return };
-                let news = self.forked.insert(log);
-                if Some(log) == self.own {
-                    // Somebody else signs with this member's key, or did: whatever this node signed next would be a fork.
-                    if self.voice.diverges() {
-                        effects.push(Effect::Alarm(Alarm::Diverged));
-                    }
-                } else if news {
-                    effects.push(Effect::Alarm(Alarm::Fork(log)));
+                let (Refusal::Fork { log, .. } | Refusal::NotWhatWasSigned { log, .. }) = &refusal else { return };
+                let log = *log;
+                if let Refusal::Fork { both, .. } = &refusal {
+                    self.contradiction(log, (&both.0, &both.1), effects);
+                }
+                if Some(log) != self.own {
+                    self.diverges_at(from, log, effects);
+                } else if self.voice.diverges() {
+                    // Proved or not: the own log as others have it is not what was signed here.
+                    effects.push(Effect::Alarm(Alarm::Diverged));
                 }
             }
             Blame::Nobody => {
-                if let Refusal::Diverges { log, .. } = refusal
-                    && let Some(peer) = self.peers.get_mut(&from)
-                    && peer.diverged.insert(log)
-                {
-                    effects.push(Effect::Alarm(Alarm::Diverges { log, peer: peer.member }));
+                if let Refusal::Diverges { log, .. } = refusal {
+                    self.diverges_at(from, log, effects);
                 }
             }
+        }
+    }
+
+    /// A log looks different at a peer. Nothing more of it is asked of that peer, and the operator is told, unless it is
+    /// proved already whose fault that is.
+    fn diverges_at(&mut self, from: PublicKey, log: LogId, effects: &mut Vec<Effect>) {
+        let proved = self.is_frozen(log);
+        if let Some(peer) = self.peers.get_mut(&from)
+            && peer.diverged.insert(log)
+            && !proved
+        {
+            effects.push(Effect::Alarm(Alarm::Diverges { log, peer: peer.member }));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::card::Card;
 use crate::charter::{Charter, Genesis};
 use crate::key::PublicKey;
 use crate::names::{LogId, MemberId, OriginPrefix};
@@ -17,6 +18,7 @@ pub struct Federation {
     logs: BTreeMap<LogId, VerifierKey>,
     witnesses: BTreeMap<MemberId, VerifierKey>,
     nodes: HashMap<PublicKey, MemberId>,
+    cards: BTreeMap<MemberId, Card>,
 }
 
 impl Federation {
@@ -24,8 +26,8 @@ impl Federation {
     pub fn new(genesis: &Genesis) -> Self {
         let charter = genesis.charter().clone();
         let origins = charter.origins();
-        let mut federation =
-            Self { charter, origins, logs: BTreeMap::new(), witnesses: BTreeMap::new(), nodes: HashMap::new() };
+        let (logs, witnesses, nodes) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
+        let mut federation = Self { charter, origins, logs, witnesses, nodes, cards: genesis.cards().clone() };
         for (&member, card) in genesis.cards() {
             let body = card.body();
             let log = LogId { member, epoch: body.epoch };
@@ -52,9 +54,25 @@ impl Federation {
         &self.logs
     }
 
+    /// A member's card in force.
+    pub fn card(&self, member: MemberId) -> Option<&Card> {
+        self.cards.get(&member)
+    }
+
     /// The keys that cosign, by member.
     pub fn witnesses(&self) -> &BTreeMap<MemberId, VerifierKey> {
         &self.witnesses
+    }
+
+    /// The witnesses whose cosignatures count for a log, with their keys: those of the charter, without the log's own member.
+    pub fn witnesses_of(&self, log: LogId) -> impl Iterator<Item = (MemberId, &VerifierKey)> {
+        let named = self.charter.body().witnesses.members.iter().filter(move |member| **member != log.member);
+        named.filter_map(|member| Some((*member, self.witnesses.get(member)?)))
+    }
+
+    /// How many of them settle a checkpoint.
+    pub fn quorum(&self) -> usize {
+        usize::from(self.charter.body().witnesses.quorum)
     }
 
     /// The members' nodes: who may connect.

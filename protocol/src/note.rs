@@ -107,8 +107,23 @@ pub struct SignatureLine {
     pub name: String,
     /// The id of the key.
     pub id: u32,
-    /// What follows the id: for [`KeyType::Log`] a bare signature.
+    /// What follows the id: for [`KeyType::Log`] a bare signature, for [`KeyType::Cosigner`] a time and a signature.
     pub blob: Vec<u8>,
+}
+
+impl SignatureLine {
+    /// Reads lines, one at least, each with its newline.
+    pub fn parse_all(lines: &str) -> Result<Vec<Self>, NoteError> {
+        let lines = lines.strip_suffix('\n').ok_or(NoteError::NoSignatures)?;
+        let mut signatures = Vec::new();
+        for (number, line) in lines.split('\n').enumerate() {
+            if signatures.len() == MAX_SIGNATURES {
+                return Err(NoteError::TooMany);
+            }
+            signatures.push(parse_line(line).ok_or(NoteError::BadLine(number + 1))?);
+        }
+        Ok(signatures)
+    }
 }
 
 impl fmt::Display for SignatureLine {
@@ -180,15 +195,13 @@ impl Note {
         // Signature lines hold no empty line, so the last one separates; the newline before it ends the text.
         let gap = note.rfind("\n\n").ok_or(NoteError::NoSignatures)?;
         let (text, lines) = (&note[..gap + 1], &note[gap + 2..]);
-        let lines = lines.strip_suffix('\n').ok_or(NoteError::NoSignatures)?;
-        let mut signatures = Vec::new();
-        for (number, line) in lines.split('\n').enumerate() {
-            if signatures.len() == MAX_SIGNATURES {
-                return Err(NoteError::TooMany);
-            }
-            signatures.push(parse_line(line).ok_or(NoteError::BadLine(number + 1))?);
-        }
-        Ok(Self { text: text.to_owned(), signatures })
+        Ok(Self { text: text.to_owned(), signatures: SignatureLine::parse_all(lines)? })
+    }
+
+    /// How many bytes it is written in, or a few more.
+    pub fn length(&self) -> usize {
+        let lines = self.signatures.iter().map(|line| line.name.len() + line.blob.len() * 4 / 3 + 16);
+        self.text.len() + lines.sum::<usize>()
     }
 
     /// The signed text, with its last newline.
@@ -205,6 +218,13 @@ impl Note {
     #[must_use]
     pub fn signed_by_only(mut self, key: &VerifierKey) -> Self {
         self.signatures.retain(|line| line.id == key.id && line.name == key.name);
+        self
+    }
+
+    /// The note with further signature lines.
+    #[must_use]
+    pub fn signed_also(mut self, lines: impl IntoIterator<Item = SignatureLine>) -> Self {
+        self.signatures.extend(lines);
         self
     }
 

@@ -3,9 +3,13 @@
 //! Reads only: serving others never enters the write path. Works over any [`Archive`], so that the daemon and the simulator
 //! answer alike. Does not know who asks; who may ask for what is decided where the connection is.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use crate::batch::{self, MAX_BATCH};
 use crate::digest::Digest;
-use crate::entries::MAX_LEAVES;
+use crate::entries::{Entries, MAX_LEAVES};
+use crate::evidence::Accused;
 use crate::names::{LogId, OriginPrefix};
 use crate::note::{MAX_NOTE, Note};
 use crate::tree::proof::MAX_PROOF;
@@ -22,6 +26,9 @@ pub trait Archive {
 
     /// Leaves from `from` on, none from `to` on, as many as fit `max_bytes` together with their openings.
     fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, Self::Error>;
+
+    /// The evidence against a key.
+    fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, Self::Error>;
 
     /// A hash of the log's tree, as [`Subtrees::subtree`].
     fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, Self::Error>;
@@ -55,6 +62,16 @@ impl<A: Archive> Subtrees for Tree<'_, A> {
     }
 }
 
+/// The proof that the first `old` leaves of a log are a prefix of the first `new`, `old <= new`; all of them are stored.
+pub fn consistency<A: Archive>(archive: &A, log: LogId, old: u64, new: u64) -> Result<Vec<Digest>, A::Error> {
+    prover::consistency(&Tree { archive, log }, old, new)
+}
+
+/// The root over the first `size` leaves of a log; all of them are stored.
+pub fn root<A: Archive>(archive: &A, log: LogId, size: u64) -> Result<Digest, A::Error> {
+    prover::root(&Tree { archive, log }, size)
+}
+
 /// Answers a request for leaves: the frame to send.
 ///
 /// Ends, if it can, where a checkpoint ends, so that whoever gets the leaves can serve them on at once; else a proof leads to
@@ -80,10 +97,52 @@ pub fn range<A: Archive>(
             }
             (note, Vec::new())
         }
-        None => (newest, prover::consistency(&Tree { archive, log }, from + bundles.count, newest_size)?),
+        None => (newest, consistency(archive, log, from + bundles.count, newest_size)?),
     };
     let batch = batch::encode(origins.origin(log), from, bundles.leaves, bundles.openings, &note, proof);
     Ok(Answer::encode_range(batch))
+}
+
+/// Leaves before `settled` whose statements were ended by leaves from there on up to `size`, and by none before.
+pub fn ended_only_beyond<A: Archive>(
+    archive: &A,
+    log: LogId,
+    settled: u64,
+    size: u64,
+) -> Result<BTreeSet<u64>, A::Error> {
+    let mut ended = BTreeSet::new();
+    each_end(archive, log, settled..size, |at| {
+        if at < settled {
+            ended.insert(at);
+        }
+    })?;
+    if !ended.is_empty() {
+        each_end(archive, log, 0..settled, |at| {
+            ended.remove(&at);
+        })?;
+    }
+    Ok(ended)
+}
+
+/// Goes over the leaves of the same log that a range of leaves ends.
+fn each_end<A: Archive>(archive: &A, log: LogId, range: Range<u64>, mut tell: impl FnMut(u64)) -> Result<(), A::Error> {
+    let mut from = range.start;
+    while from < range.end {
+        let bundles = archive.bundles(log, from, range.end.min(from + MAX_LEAVES as u64), usize::MAX)?;
+        let Ok(entries) = Entries::read(log, from, bundles.leaves, bundles.openings) else { return Ok(()) };
+        for (index, entry) in entries.iter() {
+            let ends = entry.leaf.statement.ends();
+            ends.filter(|at| at.epoch == log.epoch && at.index < index).into_iter().for_each(|at| tell(at.index));
+        }
+        from = entries.end();
+    }
+    Ok(())
+}
+
+/// Answers a request for evidence: the frame to send.
+pub fn evidence<A: Archive>(archive: &A, origins: &OriginPrefix, accused: Accused) -> Result<Vec<u8>, A::Error> {
+    let held = archive.evidence(accused)?;
+    Ok(held.map_or(Answer::NotHeld, Answer::Evidence).encode(origins))
 }
 
 /// Answers a request for openings: the frame to send.

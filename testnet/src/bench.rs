@@ -5,6 +5,7 @@ mod import;
 mod list;
 mod matching;
 mod measure;
+mod settle;
 mod socket;
 mod start;
 mod statements;
@@ -20,6 +21,8 @@ pub enum Bench {
     Import(import::Import),
     /// How fast hashes are matched, in process.
     Match(matching::Match),
+    /// How soon statements are settled, among seven nodes.
+    Settle(settle::Settle),
     /// How fast a node answers over its socket.
     Socket(socket::Socket),
     /// How fast a node with a long list starts, and what memory and disk it takes.
@@ -32,6 +35,7 @@ impl Bench {
         match self {
             Self::Busy(busy) => busy.run().await,
             Self::Import(import) => import.run().await,
+            Self::Settle(settle) => settle.run().await,
             Self::Socket(socket) => socket.run().await,
             Self::Start(start) => start.run().await,
             Self::Match(matching) => tokio::task::block_in_place(|| matching.run()),

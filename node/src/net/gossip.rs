@@ -23,9 +23,22 @@ pub(super) const PACE: Pace = Pace { burst: 2000.0, rate: 500.0 };
 /// and closes the stream beyond: so more than a message, or a long one would be lost for the next being close behind.
 const UNPARSED: usize = MAX_GOSSIP + 16 * 1024;
 
-/// The topic of statements.
-pub(super) fn topic(network: &str) -> IdentTopic {
-    IdentTopic::new(format!("hashmesh/{network}/{}/statements", hashmesh_protocol::wire::PROTOCOL))
+/// What is gossiped about. Evidence goes its own way: a flood of statements must not hold it up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Topic {
+    Statements,
+    Evidence,
+}
+
+impl Topic {
+    /// The topic of a network.
+    pub(super) fn of(self, network: &str) -> IdentTopic {
+        let name = match self {
+            Self::Statements => "statements",
+            Self::Evidence => "evidence",
+        };
+        IdentTopic::new(format!("hashmesh/{network}/{}/{name}", hashmesh_protocol::wire::PROTOCOL))
+    }
 }
 
 /// Sets gossip up for a federation of so many members.
@@ -53,10 +66,13 @@ pub(super) fn gossipsub(network: &str, members: usize) -> Result<Gossipsub, NetE
         config.mesh_n(4).mesh_n_low(2).mesh_n_high(8).mesh_outbound_min(1);
     }
     let config = config.build().map_err(|error| NetError::Setting(error.to_string()))?;
-    let topics = WhitelistSubscriptionFilter([topic(network).hash()].into());
-    let gossip = Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, topics);
+    let topics = [Topic::Statements, Topic::Evidence].map(|topic| topic.of(network));
+    let allowed = WhitelistSubscriptionFilter(topics.iter().map(IdentTopic::hash).collect());
+    let gossip = Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, allowed);
     let mut gossip = gossip.map_err(|error| NetError::Setting(error.to_owned()))?;
-    gossip.subscribe(&topic(network)).map_err(|error| NetError::Setting(error.to_string()))?;
+    for topic in &topics {
+        gossip.subscribe(topic).map_err(|error| NetError::Setting(error.to_string()))?;
+    }
     Ok(gossip)
 }
 

@@ -1,7 +1,7 @@
 //! The store on disk.
 //!
 //! Trees of the database: `meta` (format), `logs` (log to number), `leaves` and `openings` (rows of 64, see
-//! [`groups`](super::groups)), `checkpoints` (number and size to note, in pieces like the rows), `marks` (number to how far
+//! [`groups`](super::groups)), `evidence` (by the number of the member's log and the kind of key), `checkpoints` and `settled` (number and size to note, in pieces like the rows), `marks` (number to how far
 //! the log has come, now and one commit ago). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and
 //! what it says is verified against the leaves when they are loaded.
 
@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::MAX_LEAVES;
+use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::ledger::{Admitted, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
@@ -33,6 +35,9 @@ const FORMAT: u32 = 1;
 /// garbage behind that is collected by hand: 20 rows of 3.5 KB keep both small.
 const PIECES_A_WRITE: usize = 20;
 
+/// Milliseconds in an hour.
+const HOUR: u64 = 3_600_000;
+
 /// No two kept checkpoints of a log are farther apart than this, unless the batches were: so whoever fetches ranges finds a
 /// checkpoint at their end.
 const CHECKPOINT_GAP: u64 = MAX_LEAVES as u64;
@@ -44,6 +49,7 @@ pub struct DiskStore {
     file: File,
     marks: sled::Tree,
     logs: sled::Tree,
+    settled: sled::Tree,
     written: HashMap<LogId, Written>,
 }
 
@@ -53,6 +59,7 @@ pub struct DiskArchive {
     leaves: sled::Tree,
     openings: sled::Tree,
     checkpoints: sled::Tree,
+    evidence: sled::Tree,
     /// Held while rows are written, so that nobody reads some pieces of a row before that and others after.
     rows: RwLock<()>,
     numbers: RwLock<HashMap<LogId, LogNumber>>,
@@ -71,6 +78,8 @@ struct Written {
     openings: Tail,
     /// Sizes of the last three checkpoints kept.
     checkpoints: [u64; 3],
+    /// Size and hour of the last settled checkpoint kept.
+    settled: Option<(u64, u64)>,
 }
 
 impl DiskStore {
@@ -85,12 +94,13 @@ impl DiskStore {
             leaves: tree("leaves")?,
             openings: tree("openings")?,
             checkpoints: tree("checkpoints")?,
+            evidence: tree("evidence")?,
             rows: RwLock::default(),
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
             ends: RwLock::default(),
         };
-        let (marks, logs) = (tree("marks")?, tree("logs")?);
+        let (marks, logs, settled) = (tree("marks")?, tree("logs")?, tree("settled")?);
         let mut written = HashMap::new();
         for row in logs.iter() {
             let (name, number) = row.map_err(database)?;
@@ -98,7 +108,7 @@ impl DiskStore {
             archive.numbers.write().insert(log, number);
             written.insert(log, Written { number, ..Written::default() });
         }
-        Ok(Self { archive: Arc::new(archive), db: opened.db, file: opened.file, marks, logs, written })
+        Ok(Self { archive: Arc::new(archive), db: opened.db, file: opened.file, marks, logs, settled, written })
     }
 
     /// The store, for reading.
@@ -197,6 +207,29 @@ impl DiskStore {
         writes.checkpoints.insert(key(written.number, size), Some(checkpoint.note().to_string().into_bytes()));
     }
 
+    /// Keeps a settled checkpoint: of each hour the last one, as proof of what stood in the log by then.
+    fn add_settled(&mut self, log: LogId, settled: &SettledCheckpoint, writes: &mut Writes) -> Result<(), StoreError> {
+        let number = self.number(log)?;
+        let written = self.written.get_mut(&log).expect("it has a number");
+        let (size, hour) = (settled.size(), settled.time().0 / HOUR);
+        if let Some((last, its_hour)) = written.settled.replace((size, hour))
+            && last != size
+            && its_hour == hour
+        {
+            writes.settled.insert(key(number, last), None);
+        }
+        writes.settled.insert(key(number, size), Some(settled.note().to_string().into_bytes()));
+        Ok(())
+    }
+
+    /// Keeps evidence. One against a key is enough.
+    fn add_evidence(&mut self, evidence: &Evidence, writes: &mut Writes) -> Result<(), StoreError> {
+        let (log, kind) = place_of(evidence.accused());
+        let number = self.number(log)?;
+        writes.evidence.insert(key(number, kind), Some(evidence.bytes().to_vec()));
+        Ok(())
+    }
+
     /// Removes rows and checkpoints beyond a mark. The last row may hold leaves beyond it; they are written over.
     fn cut(&self, number: LogNumber, end: Mark) -> Result<(), StoreError> {
         let rows = key(number, end.size.div_ceil(GROUP))..key(number + 1, 0);
@@ -244,6 +277,8 @@ struct Writes {
     leaves: Rows,
     openings: Rows,
     checkpoints: Rows,
+    settled: Rows,
+    evidence: Rows,
     marks: BTreeMap<LogNumber, (Mark, Mark)>,
 }
 
@@ -283,9 +318,11 @@ impl Store for DiskStore {
         };
         let middle = below(newest)?;
         let older = below(middle)?;
+        let settled = self.written.get(&log).and_then(|written| written.settled);
         let written = Written {
             number,
             mark: end,
+            settled,
             leaves: Tail::new(end.size, &leaves),
             openings: Tail::new(end.size, &openings),
             checkpoints: [older, middle, newest],
@@ -300,12 +337,18 @@ impl Store for DiskStore {
             match record {
                 Record::Leaves(admitted) => self.add_leaves(admitted, &mut writes)?,
                 Record::Opening(late) => self.add_opening(late.log(), late.index(), late.opening(), &mut writes)?,
+                Record::Evidence(evidence) => self.add_evidence(evidence, &mut writes)?,
+                Record::Settled(log, settled) => self.add_settled(*log, settled, &mut writes)?,
             }
         }
         self.write(&self.archive.openings, writes.openings)?;
         self.write(&self.archive.leaves, writes.leaves)?;
         self.write(&self.archive.checkpoints, writes.checkpoints)?;
-        self.write_marks(writes.marks)?;
+        self.write(&self.settled, writes.settled)?;
+        self.write(&self.archive.evidence, writes.evidence)?;
+        if !writes.marks.is_empty() {
+            self.write_marks(writes.marks)?;
+        }
         // A crash up to here loses records that nobody has been told of, or some of them; what is left of a log leads to
         // the mark before or to the new one, and loading finds out which.
         self.sync()?;
@@ -315,6 +358,25 @@ impl Store for DiskStore {
             }
         }
         Ok(())
+    }
+
+    fn all_evidence(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let numbers: Vec<LogNumber> = self.written.values().map(|written| written.number).collect();
+        let mut all = Vec::new();
+        for number in numbers {
+            for kind in [OF_LOG, OF_WITNESS] {
+                all.push(self.archive.row(&self.archive.evidence, number, kind)?);
+            }
+        }
+        all.retain(|evidence| !evidence.is_empty());
+        Ok(all)
+    }
+
+    fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError> {
+        let Some(number) = self.archive.number(log) else { return Ok(None) };
+        let last_piece = [key(number, u64::MAX).as_slice(), &[u8::MAX]].concat();
+        let mut kept = self.settled.range(key(number, 0).to_vec()..=last_piece);
+        Ok(self.archive.newest(&self.settled, number, kept.next_back())?.map(|(_, note)| note))
     }
 
     fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
@@ -335,6 +397,10 @@ impl Archive for DiskStore {
         self.archive.bundles(log, from, to, max_bytes)
     }
 
+    fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {
+        self.archive.evidence(accused)
+    }
+
     fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, StoreError> {
         self.archive.subtree(log, level, index)
     }
@@ -352,12 +418,7 @@ impl Archive for DiskArchive {
         let _reading = self.rows.read();
         let last_piece = [key(number, up_to).as_slice(), &[u8::MAX]].concat();
         let mut kept = self.checkpoints.range(key(number, above + 1).to_vec()..=last_piece);
-        let Some(found) = kept.next_back() else { return Ok(None) };
-        let (key, _) = found.map_err(|error| into_error(&self.path, error))?;
-        let size = key.get(4..12).and_then(|size| Some(u64::from_be_bytes(size.try_into().ok()?)));
-        let size = size.ok_or_else(|| self.unreadable("the size of a checkpoint"))?;
-        let note = Note::parse(&self.read_row(&self.checkpoints, number, size)?);
-        Ok(Some((size, note.map_err(|_| self.unreadable("a checkpoint"))?)))
+        self.newest(&self.checkpoints, number, kept.next_back())
     }
 
     fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, StoreError> {
@@ -400,6 +461,12 @@ impl Archive for DiskArchive {
         Ok(bundles)
     }
 
+    fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {
+        let (log, kind) = place_of(accused);
+        let Some(number) = self.number(log) else { return Ok(None) };
+        Ok(Some(self.row(&self.evidence, number, kind)?).filter(|evidence| !evidence.is_empty()))
+    }
+
     fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, StoreError> {
         if level >= TILE_HEIGHT {
             let subtrees = self.subtrees.read();
@@ -418,6 +485,18 @@ impl Archive for DiskArchive {
     }
 }
 
+/// Which evidence a row holds.
+const OF_LOG: u64 = 0;
+const OF_WITNESS: u64 = 1;
+
+/// Where evidence is kept: with the log, or with the witness's member's first log.
+fn place_of(accused: Accused) -> (LogId, u64) {
+    match accused {
+        Accused::Log(log) => (log, OF_LOG),
+        Accused::Witness(member) => (LogId { member, epoch: 0 }, OF_WITNESS),
+    }
+}
+
 impl DiskArchive {
     fn number(&self, log: LogId) -> Option<LogNumber> {
         self.numbers.read().get(&log).copied()
@@ -427,6 +506,21 @@ impl DiskArchive {
     fn row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {
         let _reading = self.rows.read();
         self.read_row(tree, log, group)
+    }
+
+    /// The note, with its size, whose last piece was found.
+    fn newest(
+        &self,
+        tree: &sled::Tree,
+        number: LogNumber,
+        last_piece: Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Result<Option<(u64, Note)>, StoreError> {
+        let Some(found) = last_piece else { return Ok(None) };
+        let (key, _) = found.map_err(|error| into_error(&self.path, error))?;
+        let size = key.get(4..12).and_then(|size| Some(u64::from_be_bytes(size.try_into().ok()?)));
+        let size = size.ok_or_else(|| self.unreadable("the size of a checkpoint"))?;
+        let note = Note::parse(&self.read_row(tree, number, size)?);
+        Ok(Some((size, note.map_err(|_| self.unreadable("a checkpoint"))?)))
     }
 
     fn read_row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {

@@ -1,6 +1,7 @@
 //! The one that writes the catalog.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +24,8 @@ pub struct Curator {
     rows: u32,
     /// How many content hashes each member stands by.
     live: HashMap<MemberId, u64>,
+    /// From which leaf on a log's statements have no effect.
+    frozen: HashMap<LogId, u64>,
 }
 
 /// One log, as far as only the writer needs it.
@@ -31,6 +34,8 @@ struct Shown {
     /// Leaves that ended before they were opened. Only these: what has a row carries a flag.
     ended_unopened: BTreeSet<u64>,
     last_time: Option<Timestamp>,
+    /// Leaves whose time is kept.
+    timed: u64,
 }
 
 impl Curator {
@@ -43,6 +48,7 @@ impl Curator {
             last: None,
             rows: 0,
             live: HashMap::new(),
+            frozen: HashMap::new(),
         }
     }
 
@@ -74,6 +80,9 @@ impl Curator {
     /// Shows a statement whose opening was missing when its leaf was shown.
     pub fn open(&mut self, late: &LateOpening, changed: impl FnMut(ContentId)) {
         let number = self.log_number(late.log());
+        if self.frozen_from(late.log()).is_some_and(|from| late.index() >= from) {
+            return;
+        }
         if self.catalog.logs[usize::from(number)].rows.get(row_at(late.index())) == UNOPENED {
             let [tag, ..] = self.catalog.touch(std::iter::once(late.entry().hash()));
             self.say(number, late.index(), late.entry(), tag, changed);
@@ -81,9 +90,97 @@ impl Curator {
     }
 
     /// The first `size` leaves of a log are settled. Never fewer than before: what is settled stays so.
-    pub fn settle(&mut self, log: LogId, size: u64) {
+    pub fn settle(&mut self, log: LogId, size: u64, mut changed: impl FnMut(ContentId)) {
         let number = self.log_number(log);
-        self.catalog.logs[usize::from(number)].settled.fetch_max(size, Ordering::Relaxed);
+        let log = &self.catalog.logs[usize::from(number)];
+        let before = log.settled.fetch_max(size, Ordering::Relaxed);
+        for index in before..size {
+            let row = u32::try_from(index).map_or(NO_ROW, |at| log.rows.get(at));
+            if row != NO_ROW && row != UNOPENED {
+                changed(unpack(self.catalog.rows.contents.get(row - 1)));
+            }
+        }
+    }
+
+    /// Takes the effect from these leaves, the last ones of a log, whose author has signed two histories: as if they had never
+    /// been shown. `revived` are earlier leaves that only these have ended.
+    pub fn freeze(
+        &mut self,
+        log: LogId,
+        tail: Range<u64>,
+        revived: &BTreeSet<u64>,
+        mut changed: impl FnMut(ContentId),
+    ) {
+        let number = self.log_number(log);
+        self.frozen.insert(log, tail.start);
+        let rows = |catalog: &Catalog, index| match catalog.logs[usize::from(number)].rows.get(row_at(index)) {
+            NO_ROW | UNOPENED => None,
+            row => Some(row - 1),
+        };
+        let catalog = Arc::clone(&self.catalog);
+        let about = |row| unpack(catalog.rows.contents.get(row));
+        let touched = tail.clone().chain(revived.iter().copied()).filter_map(|index| rows(&catalog, index)).map(about);
+        let before: BTreeMap<ContentId, usize> = touched.map(|id| (id, self.stand(id))).collect();
+        self.logs[usize::from(number)].ended_unopened.split_off(&tail.start);
+        for index in revived {
+            self.logs[usize::from(number)].ended_unopened.remove(index);
+            if let Some(row) = rows(&catalog, *index) {
+                catalog.rows.places.set(row, catalog.rows.places.get(row) & !ENDED);
+            }
+        }
+        // The newest word that is left of the member about each hash, which the tail may have taken the place of.
+        let mut newest: BTreeMap<ContentId, u32> = BTreeMap::new();
+        if !before.is_empty() {
+            for row in (0..tail.start).filter_map(|index| rows(&catalog, index)) {
+                if before.contains_key(&about(row)) {
+                    newest.insert(about(row), row);
+                }
+            }
+        }
+        for row in tail.clone().filter_map(|index| rows(&catalog, index)) {
+            catalog.rows.places.set(row, catalog.rows.places.get(row) | ENDED);
+        }
+        for (id, before) in before {
+            self.replace_tail(id, number, tail.start, newest.get(&id).copied());
+            self.count(log.member, id, before);
+            changed(id);
+        }
+    }
+
+    /// Puts a row, or none, into the place of a log's row beyond an index in the chain of a content hash.
+    fn replace_tail(&mut self, id: ContentId, log: u16, from: u64, by: Option<u32>) {
+        let (rows, shelf) = (&self.catalog.rows, self.catalog.shelf(id.kind));
+        let mut before = None;
+        let mut at = shelf.head(id.number);
+        while at != NO_ROW {
+            let (attributes, next) = split(rows.links.get(at - 1));
+            let place = Place(rows.places.get(at - 1));
+            if place.log() == log && place.index() >= from {
+                let instead = by.map_or(next, |row| {
+                    let (its_attributes, _) = split(rows.links.get(row));
+                    rows.links.set(row, join(its_attributes, next));
+                    row + 1
+                });
+                match before {
+                    None => shelf.set_head(id.number, instead),
+                    Some((previous, its_attributes)) => rows.links.set(previous, join(its_attributes, instead)),
+                }
+                return;
+            }
+            before = Some((at - 1, attributes));
+            at = next;
+        }
+    }
+
+    /// From which leaf on a log's statements have no effect.
+    pub fn frozen_from(&self, log: LogId) -> Option<u64> {
+        self.frozen.get(&log).copied()
+    }
+
+    /// Shows leaves of a frozen log after all, the first of those that have no effect: they were settled.
+    pub fn thaw(&mut self, entries: &Entries, changed: impl FnMut(ContentId)) {
+        self.frozen.insert(entries.log(), entries.end());
+        self.show(entries, changed);
     }
 
     /// Gives a statement its row, if it is of a known kind and its content hash, which has this tag, is known.
@@ -129,6 +226,8 @@ impl Curator {
         let shelf = self.catalog.shelf(id.kind);
         let place = Place(rows.places.get(row));
         let member = self.catalog.logs[usize::from(place.log())].id.member;
+        // Out of the chain too, its row says what it says: it may come back when newer ones lose their effect.
+        rows.links.set(row, join(attributes, NO_ROW));
         let mut before = None;
         let mut at = shelf.head(id.number);
         while at != NO_ROW {
@@ -237,7 +336,10 @@ impl Curator {
 
     fn keep_time(&mut self, log: u16, index: u64, time: Timestamp) {
         let shown = &mut self.logs[usize::from(log)];
-        if shown.last_time != Some(time) {
+        // What is shown a second time has its time already.
+        let told = shown.timed > index;
+        shown.timed = shown.timed.max(index + 1);
+        if !told && shown.last_time != Some(time) {
             shown.last_time = Some(time);
             self.catalog.logs[usize::from(log)].times.push((index, time));
         }
@@ -251,8 +353,6 @@ fn row_at(index: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use proptest::prelude::*;
 
     use super::*;
@@ -364,9 +464,11 @@ mod tests {
         curator.show(&entries(log("acme"), 0, &[(Word::Add(1), None), (Word::Add(2), None)]), |_| ());
         let settled = |number| catalog.said(catalog.find(&md5(number)).unwrap()).all(|said| said.settled);
         assert!(!settled(1));
-        curator.settle(log("acme"), 1);
-        curator.settle(log("acme"), 0);
+        let mut changed = Vec::new();
+        curator.settle(log("acme"), 1, |id| changed.push(id));
+        curator.settle(log("acme"), 0, |id| changed.push(id));
         assert!(settled(1) && !settled(2));
+        assert_eq!(changed, [catalog.find(&md5(1)).unwrap()]);
     }
 
     /// SPEC 11.2, 11.3.
@@ -438,6 +540,55 @@ mod tests {
     }
 
     proptest! {
+        /// SPEC 18.5: a tail that loses its effect leaves the catalog as if it had never been said, whenever it is opened; and
+        /// what is settled of it after all comes back.
+        #[test]
+        fn a_frozen_tail_was_never_said(
+            lines in proptest::collection::vec(line(), 1..30),
+            others in proptest::collection::vec(line(), 1..10),
+            missing in proptest::collection::btree_set(0u64..30, 0..6),
+            cut in any::<u16>(),
+            again in any::<u16>(),
+        ) {
+            let size = lines.len() as u64;
+            let from = u64::from(cut) % (size + 1);
+            let until = from + u64::from(again) % (size - from + 1);
+            let acme = log("acme");
+            let (mut curator, catalog) = world();
+            let (shown, late) = close(&entries(acme, 0, &lines), &missing);
+            curator.show(&shown, |_| ());
+            curator.show(&entries(log("bolt"), 0, &others), |_| ());
+            let ends = |range: std::ops::Range<u64>| {
+                let at = |index: u64| (index, lines[usize::try_from(index).unwrap()].1);
+                range.map(at).filter_map(|(index, ended)| ended.filter(|ended| *ended < index)).collect::<BTreeSet<_>>()
+            };
+            let revived: BTreeSet<u64> =
+                ends(from..size).difference(&ends(0..from)).copied().filter(|index| *index < from).collect();
+            curator.freeze(acme, from..size, &revived, |_| ());
+            late.iter().for_each(|late| curator.open(late, |_| ()));
+            let check = |curator: &Curator, upto: u64| {
+                let kept = lines[..usize::try_from(upto).unwrap()].to_vec();
+                let logs = BTreeMap::from([(acme.member, kept), (log("bolt").member, others.clone())]);
+                let mut live = 0;
+                for number in 0..4 {
+                    let expected = oracle(&logs, number);
+                    live += u64::from(!expected.is_empty());
+                    prop_assert_eq!(said(&catalog, number), expected, "hash {}", number);
+                }
+                prop_assert_eq!(catalog.live(HashKind::Md5), live);
+                let by_rules = (0..4).filter(|n| oracle(&logs, *n).iter().any(|said| said.0 == "acme")).count();
+                prop_assert_eq!(curator.live(acme.member), by_rules as u64);
+                Ok(())
+            };
+            check(&curator, from)?;
+            if until > from {
+                let piece = &lines[usize::try_from(from).unwrap()..usize::try_from(until).unwrap()];
+                curator.thaw(&entries(acme, from, piece), |_| ());
+                prop_assert_eq!(curator.frozen_from(acme), Some(until));
+                check(&curator, until)?;
+            }
+        }
+
         /// Whatever order batches and late openings arrive in, the catalog is the same: that of the rules.
         #[test]
         fn the_catalog_is_that_of_the_rules_in_any_order(

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{Effect, Engine, Misdeed};
 use crate::batch::Batch;
+use crate::checkpoint::SignedCheckpoint;
 use crate::key::PublicKey;
 use crate::ledger::{Admission, Admitted};
 use crate::names::LogId;
@@ -95,8 +96,11 @@ impl Engine {
         let behind: Vec<(LogId, u64, u64)> = self
             .ledger
             .logs()
-            .filter(|(id, _)| !self.forked.contains(id))
-            .filter_map(|(id, log)| Some((id, log.size(), log.ahead()?.size())))
+            .filter_map(|(id, log)| {
+                let ahead = [log.ahead().map(SignedCheckpoint::size), log.settling().map(|settling| settling.size())];
+                let target = ahead.into_iter().flatten().max()?.min(self.taken_up_to(id));
+                (target > log.size()).then_some((id, log.size(), target))
+            })
             .collect();
         self.catch_up.logs.retain(|id, _| behind.iter().any(|(log, ..)| log == id));
         for (id, have, target) in behind {
@@ -141,8 +145,12 @@ impl Engine {
             (Request::Heads(_), Some(Answer::Heads(heads))) => self.told(key, heads, effects),
             (Request::Range { log, from, to }, answer) => self.range_answered(key, log, (from, to), answer, effects),
             (Request::Openings { log, .. }, answer) => self.openings_answered(key, log, answer, effects),
-            (Request::Heads(_), None | Some(Answer::Busy | Answer::NotHeld)) => {}
-            (Request::Heads(_), Some(_)) => {
+            (Request::Cosign(_, request), answer) => self.witness_answered(key, &request.checkpoint, answer, effects),
+            (Request::Evidence(_), Some(Answer::Evidence(bytes))) => {
+                self.hear_evidence(key, &bytes, effects);
+            }
+            (Request::Heads(_) | Request::Evidence(_), None | Some(Answer::Busy | Answer::NotHeld)) => {}
+            (Request::Heads(_) | Request::Evidence(_), Some(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }
@@ -181,7 +189,7 @@ impl Engine {
                     peer.busy_until = self.now + PAUSE;
                 }
             }
-            Some(Answer::Heads(_) | Answer::Openings(_)) => {
+            Some(Answer::Heads(_) | Answer::Openings(_) | Answer::Witness(_) | Answer::Evidence(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }
@@ -197,13 +205,18 @@ impl Engine {
             let Some(fetch) = self.catch_up.logs.get_mut(&log) else { return };
             let Some(entry) = fetch.held.first_entry().filter(|entry| *entry.key() <= size) else { return };
             let (peer, batch) = entry.remove();
+            if batch.entries.end() > self.taken_up_to(log) {
+                continue;
+            }
             match self.ledger.admit(batch) {
                 Ok(Admission::New(admitted)) => {
                     let admitted: Arc<Admitted> = Arc::from(admitted);
                     effects.push(Effect::Commit(Arc::clone(&admitted)));
                     effects.push(Effect::Show(admitted));
+                    self.settle_reached(log, effects);
                 }
                 Ok(Admission::Sealed(checkpoint)) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
+                Ok(Admission::Behind(checkpoint)) => self.compare(log, checkpoint, effects),
                 Ok(Admission::Ahead(_) | Admission::Known) => {}
                 Err(refusal) => self.refused(peer, refusal, effects),
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Blame, Effect, Engine};
+use super::{Blame, Effect, Engine, Relay};
 use crate::checkpoint::Checkpoint;
 use crate::key::PublicKey;
 use crate::ledger::{Admission, Refusal};
@@ -44,6 +44,8 @@ impl Engine {
         self.peers.remove(&key);
         self.catch_up.forget(key);
         self.searches.forget(key);
+        self.settling.forget(key);
+        self.witness.forget(key);
         self.fetch(effects);
     }
 
@@ -86,8 +88,10 @@ impl Engine {
                         peer.has.insert(log, size);
                         self.searches.met(from, log, self.now);
                     }
-                    if let Admission::Sealed(checkpoint) = admission {
-                        effects.push(Effect::KeepCheckpoint(log, checkpoint));
+                    match admission {
+                        Admission::Sealed(checkpoint) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
+                        Admission::Behind(checkpoint) => self.compare(log, checkpoint, effects),
+                        Admission::New(_) | Admission::Ahead(_) | Admission::Known => {}
                     }
                 }
                 Err(refusal) => {
@@ -99,11 +103,18 @@ impl Engine {
                 }
             }
         }
+        self.hear_accused(from, heads.evidence, effects);
+        for (log, note) in heads.settled {
+            if self.hear_settled(from, log, &note, effects) == Relay::Reject {
+                break;
+            }
+        }
         // The peer does not hold these, so it cannot be asked for them; but they were signed.
         for (log, note) in heads.heard {
             if Some(log) == self.own {
                 match self.ledger.hear(log, note) {
                     Ok(Admission::Sealed(checkpoint)) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
+                    Ok(Admission::Behind(checkpoint)) => self.compare(log, checkpoint, effects),
                     Ok(_) => {}
                     Err(refusal) => self.refused(from, refusal, effects),
                 }
@@ -113,13 +124,17 @@ impl Engine {
         self.fetch(effects);
     }
 
-    /// What a peer's head says. One that is shorter than the log here, or the same, needs no signature check: it only says what
-    /// may be asked of this peer. One of the same size that is not the same may be the proof of a fork.
+    /// What a peer's head says. One that is the same as the log here, or was found to be the beginning of it, needs no
+    /// signature check: it only says what may be asked of this peer. Any other may be the proof of a fork.
     fn heard_head(&mut self, log: LogId, size: u64, note: Note) -> Result<Admission, Refusal> {
+        let known = self.is_compared(log, &note);
         let nothing_new = self.ledger.log(log).is_some_and(|log| {
-            size < log.size() || log.whole().is_some_and(|whole| whole.note().text() == note.text())
+            (known && size < log.size()) || log.whole().is_some_and(|whole| whole.note().text() == note.text())
         });
-        if nothing_new { Ok(Admission::Known) } else { self.ledger.hear(log, note) }
+        if nothing_new || (self.is_frozen(log) && self.ledger.log(log).is_some()) {
+            return Ok(Admission::Known);
+        }
+        self.ledger.hear(log, note)
     }
 
     /// How far the own clock is ahead of the median of the peers', in milliseconds; `None` without any.
@@ -138,9 +153,7 @@ impl Engine {
 
     /// Whether fresh heads were heard from too few members: then what this node knows may be old.
     pub fn is_isolated(&self) -> bool {
-        let limit = Duration::from_millis(self.federation.charter().body().parameters.isolation);
-        let fresh = |peer: &&Peer| peer.heard.is_some_and(|(at, _)| self.now.since(at) <= limit);
-        let members: BTreeSet<_> = self.peers.values().filter(fresh).map(|peer| peer.member).collect();
+        let members = self.members_heard();
         let others = members.iter().filter(|member| Some(**member) != self.own.map(|own| own.member)).count();
         others < self.federation.size() / 2
     }

@@ -91,6 +91,11 @@ impl Voice {
         self.signed
     }
 
+    /// Whether it never signs again.
+    pub(super) fn has_diverged(&self) -> bool {
+        self.diverged
+    }
+
     /// Never signs again; `false` if that was so already.
     pub(super) fn diverges(&mut self) -> bool {
         !std::mem::replace(&mut self.diverged, true)
@@ -116,9 +121,13 @@ impl Engine {
         if heard < needed && !self.voice.alone {
             return Some(Silence::Listening { heard, needed });
         }
+        self.clock_error().map(|ahead| Silence::Clock { ahead })
+    }
+
+    /// How far the own clock is ahead of the peers', if that is too far to sign anything (SPEC 8.7).
+    pub(super) fn clock_error(&self) -> Option<i64> {
         let tolerance = self.federation.charter().body().parameters.clock_tolerance;
-        let ahead = self.clock_offset()?;
-        (ahead.unsigned_abs() > tolerance).then_some(Silence::Clock { ahead })
+        self.clock_offset().filter(|ahead| ahead.unsigned_abs() > tolerance)
     }
 
     /// Tells the operator, once, that the own log must be refilled.

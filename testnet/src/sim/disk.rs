@@ -6,6 +6,7 @@ use hashmesh::store::{Record, Store, StoreError, StoredLog};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::ledger::{Admitted, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
@@ -16,6 +17,7 @@ use hashmesh_protocol::tree::{leaf_hash, node_hash};
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     logs: BTreeMap<LogId, Stored>,
+    evidence: BTreeMap<Accused, Vec<u8>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,7 @@ struct Stored {
     checkpoints: BTreeMap<u64, Note>,
     /// Written since the last commit: lost when the power fails.
     volatile: BTreeMap<u64, Note>,
+    settled: Option<Note>,
     mark: Mark,
     before: Mark,
 }
@@ -84,6 +87,12 @@ impl Disk {
                     *place = late.opening().to_vec();
                 }
             }
+            Record::Evidence(evidence) => {
+                self.evidence.insert(evidence.accused(), evidence.bytes().to_vec());
+            }
+            Record::Settled(log, settled) => {
+                self.logs.entry(*log).or_default().settled = Some(Note::clone(settled.note()));
+            }
         }
     }
 
@@ -137,6 +146,14 @@ impl Store for Disk {
         Ok(())
     }
 
+    fn all_evidence(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        Ok(self.evidence.values().cloned().collect())
+    }
+
+    fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError> {
+        Ok(self.logs.get(&log).and_then(|stored| stored.settled.clone()))
+    }
+
     fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
         let stored = self.logs.entry(log).or_default();
         stored.volatile.insert(checkpoint.size(), checkpoint.note().clone());
@@ -173,6 +190,10 @@ impl Archive for Disk {
             bundles.count += 1;
         }
         Ok(bundles)
+    }
+
+    fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.evidence.get(&accused).cloned())
     }
 
     fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, StoreError> {
