@@ -1,6 +1,7 @@
 //! The rules of hashmesh, without I/O: no socket, no file, no clock, no random numbers.
 
 pub mod armor;
+pub mod audit;
 pub mod batch;
 pub mod bundle;
 pub mod card;
@@ -12,6 +13,7 @@ pub mod content_hash;
 pub mod digest;
 pub mod engine;
 pub mod entries;
+pub mod export;
 pub mod federation;
 pub mod key;
 pub mod ledger;
