@@ -10,6 +10,7 @@ mod asked;
 mod body;
 mod codec;
 mod error;
+mod export;
 mod feed;
 pub mod form;
 mod log;
