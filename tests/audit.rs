@@ -1,4 +1,4 @@
-//! SPEC 17 on real processes: what a node exports verifies without it, in our tools and in others', and nothing else does.
+//! SPEC 19 on real processes: what a node exports verifies without it, in our tools and in others', and nothing else does.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -65,7 +65,7 @@ fn holds(folder: &Path, hash: ContentHash) -> bool {
     files(folder).iter().any(|file| fs::read(file).unwrap().windows(hash.value().len()).any(|w| w == hash.value()))
 }
 
-/// SPEC 17.1 to 17.5.
+/// SPEC 19.
 #[tokio::test]
 async fn an_export_is_verified_without_the_node_and_is_continued() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What an auditor does with an export (SPEC 17): believes nothing in it, and needs nothing else but the federation's id.
+//! What an auditor does with an export (SPEC 19): believes nothing in it, and needs nothing else but the federation's id.
 //!
 //! Shares with the code that wrote the logs the primitives (hash, signature, encoding of leaves and documents) and no
 //! computation: trees, tiles, time order and liveness are worked out here a second time, so that a mistake in one is found

@@ -1,4 +1,4 @@
-//! What an export of a federation's logs is made of (SPEC 17): names of files, and logs cut into the tiles of
+//! What an export of a federation's logs is made of (SPEC 19): names of files, and logs cut into the tiles of
 //! c2sp.org/tlog-tiles.
 //!
 //! Writes nothing: whoever has a disk asks for names and bytes. What an auditor makes of an export is in

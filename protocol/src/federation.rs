@@ -57,6 +57,17 @@ impl Federation {
         &self.witnesses
     }
 
+    /// The witnesses whose cosignatures count for a log, with their keys: those of the charter, without the log's own member.
+    pub fn witnesses_of(&self, log: LogId) -> impl Iterator<Item = (MemberId, &VerifierKey)> {
+        let named = self.charter.body().witnesses.members.iter().filter(move |member| **member != log.member);
+        named.filter_map(|member| Some((*member, self.witnesses.get(member)?)))
+    }
+
+    /// How many of them settle a checkpoint.
+    pub fn quorum(&self) -> usize {
+        usize::from(self.charter.body().witnesses.quorum)
+    }
+
     /// The members' nodes: who may connect.
     pub fn nodes(&self) -> &HashMap<PublicKey, MemberId> {
         &self.nodes

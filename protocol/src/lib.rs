@@ -10,6 +10,7 @@ pub mod charter;
 pub mod checkpoint;
 pub mod codec;
 pub mod content_hash;
+pub mod cosignature;
 pub mod digest;
 pub mod engine;
 pub mod entries;

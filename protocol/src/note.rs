@@ -107,7 +107,7 @@ pub struct SignatureLine {
     pub name: String,
     /// The id of the key.
     pub id: u32,
-    /// What follows the id: for [`KeyType::Log`] a bare signature.
+    /// What follows the id: for [`KeyType::Log`] a bare signature, for [`KeyType::Cosigner`] a time and a signature.
     pub blob: Vec<u8>,
 }
 
@@ -205,6 +205,13 @@ impl Note {
     #[must_use]
     pub fn signed_by_only(mut self, key: &VerifierKey) -> Self {
         self.signatures.retain(|line| line.id == key.id && line.name == key.name);
+        self
+    }
+
+    /// The note with further signature lines.
+    #[must_use]
+    pub fn signed_also(mut self, lines: impl IntoIterator<Item = SignatureLine>) -> Self {
+        self.signatures.extend(lines);
         self
     }
 

@@ -1,7 +1,7 @@
 //! Whose cosignatures a checkpoint carries (c2sp.org/tlog-cosignature, `cosignature/v1`).
 
+use crate::cosignature::Cosignature;
 use crate::federation::Federation;
-use crate::key::Signature;
 use crate::names::{LogId, MemberId};
 use crate::note::{Note, VerifierKey};
 use crate::time::Timestamp;
@@ -9,14 +9,13 @@ use crate::time::Timestamp;
 /// When a checkpoint of a log was settled, if it was; and the witnesses in whose name there is a line that does not hold.
 pub(super) fn settled(federation: &Federation, log: LogId, note: &Note) -> (Option<Timestamp>, Vec<MemberId>) {
     let (mut times, mut bad) = (Vec::new(), Vec::new());
-    let witnesses = &federation.charter().body().witnesses;
-    for &member in witnesses.members.iter().filter(|member| **member != log.member) {
-        match by(note, &federation.witnesses()[&member]) {
+    for (member, key) in federation.witnesses_of(log) {
+        match by(note, key) {
             Ok(time) => times.extend(time),
             Err(Wrong) => bad.push(member),
         }
     }
-    (quorum(times, usize::from(witnesses.quorum)), bad)
+    (quorum(times, federation.quorum()), bad)
 }
 
 /// A line that does not hold, or a second one of the same key.
@@ -27,14 +26,8 @@ struct Wrong;
 fn by(note: &Note, key: &VerifierKey) -> Result<Option<Timestamp>, Wrong> {
     let mut lines = note.signatures().iter().filter(|line| line.id == key.id() && line.name == key.name());
     let Some(line) = lines.next() else { return Ok(None) };
-    let (time, signature) = line.blob.split_first_chunk().ok_or(Wrong)?;
-    let seconds = u64::from_be_bytes(*time);
-    let signature = Signature(signature.try_into().map_err(|_| Wrong)?);
-    let signed = format!("cosignature/v1\ntime {seconds}\n{}", note.text());
-    if lines.next().is_some() || key.key().verify_text(&signed, &signature).is_err() {
-        return Err(Wrong);
-    }
-    Ok(Some(Timestamp(seconds.saturating_mul(1000))))
+    let held = Cosignature::open(note.text(), line, key).map_err(|_| Wrong)?;
+    if lines.next().is_some() { Err(Wrong) } else { Ok(Some(held.time())) }
 }
 
 /// When the last witness of a quorum had seen it, from the times of those who have.
