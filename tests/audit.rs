@@ -122,6 +122,80 @@ async fn an_export_is_verified_without_the_node_and_is_continued() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("of that time"), "{refused:?}");
 }
 
+/// Runs a command whose result is JSON, a line of it each.
+#[track_caller]
+fn lines(member: &Member, arguments: &[&str], code: i32) -> Vec<Value> {
+    let output = member.attempt(&[&["--json"], arguments].concat()).unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// SPEC 19.8.
+#[tokio::test]
+async fn the_list_at_a_moment_is_worked_out_from_an_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = talking(folder.path()).await;
+    let (member, other) = (cluster.member(2), cluster.member(1));
+    let network = member.status().await.unwrap().federation.network;
+    let (with, without) = (folder.path().join("with"), folder.path().join("without"));
+    exports(member, &with, &["--with-openings"]);
+    exports(other, &without, &[]);
+    let list = |export: &Path, at: &str| {
+        lines(member, &["audit", "list", "--at", at, "--network", &network, export.to_str().unwrap()], 0)
+    };
+    let now = list(&with, "2100-01-01T00:00:00Z");
+    let (summary, statements) = now.split_last().unwrap();
+    assert_eq!(statements.len(), 300, "299 that acme stands by, and what bolt disputes");
+    let about = |number: u64| statements.iter().filter(|line| line["about"] == pdq(number).to_string()).count();
+    assert_eq!([5, 7, 8].map(about), [1, 2, 0]);
+    let hidden = list(&without, "2100-01-01T00:00:00Z");
+    assert_eq!(
+        hidden.last().unwrap()["digest"],
+        summary["digest"],
+        "the same from another node, and without the hashes"
+    );
+    assert!(hidden[0]["about"].as_str().unwrap().starts_with("commitment:"));
+    let before = list(&with, "2001-01-01T00:00:00Z");
+    assert_eq!((before.len(), before[0]["logs"].as_array().unwrap().len()), (1, 0));
+    fs::write(with.join("logs/acme/0/tile/0/000"), b"").unwrap();
+    let refused = ["audit", "list", "--at", "2100-01-01T00:00:00Z", "--network", &network, with.to_str().unwrap()];
+    assert!(lines(member, &refused, 1).is_empty(), "of an export that does not verify there is no list");
+}
+
+/// SPEC 19.7.
+#[tokio::test]
+async fn a_proof_is_checked_without_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = talking(folder.path()).await;
+    let member = cluster.member(2);
+    let network = member.status().await.unwrap().federation.network;
+    let out = folder.path().join("proofs");
+    let hash = pdq(7).to_string();
+    member.hashmesh(&["audit", "prove", &hash, "--out", out.to_str().unwrap()]).unwrap();
+    let names: Vec<_> = files(&out).iter().map(|file| file.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names, ["acme-0-7.tlog-proof", "bolt-0-0.tlog-proof"]);
+    let file = out.join("acme-0-7.tlog-proof");
+    let check = |network: &[&str]| {
+        member.attempt(&[&["--json", "audit", "check", file.to_str().unwrap()], network].concat()).unwrap()
+    };
+    let output = check(&["--network", &network]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let proven: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&proven["member"], &proven["say"], &proven["hash"]), (&"acme".into(), &"add".into(), &hash.into()));
+    assert_eq!(check(&[]).status.code(), Some(4));
+    assert_eq!(check(&["--network", &"0".repeat(64)]).status.code(), Some(1));
+    // What was revoked can be proved too, by its place; and that nobody says anything is no proof.
+    member.hashmesh(&["audit", "prove", "--place", "acme/0/300", "--out", out.to_str().unwrap()]).unwrap();
+    let revoked = pdq(8).to_string();
+    assert!(member.hashmesh(&["audit", "prove", &revoked]).unwrap_err().to_string().contains("nobody says"));
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("index 7", "index 6")).unwrap();
+    assert_eq!(check(&["--network", &network]).status.code(), Some(1));
+    fs::remove_file(&file).unwrap();
+    assert_eq!(check(&["--network", &network]).status.code(), Some(2));
+}
+
 /// An export that was interrupted is continued, whatever state its unfinished end is in.
 #[tokio::test]
 async fn an_interrupted_export_is_taken_up_again() {

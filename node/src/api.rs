@@ -18,6 +18,7 @@ mod metrics;
 mod openapi;
 mod patience;
 mod policy;
+mod proofs;
 mod query;
 mod remembered;
 pub mod socket;

@@ -9,6 +9,7 @@ mod documents;
 mod files;
 mod finding;
 mod growth;
+mod list;
 mod log;
 mod piece;
 mod replay;
@@ -16,7 +17,8 @@ mod replay;
 pub use documents::Unusable;
 pub use files::{FileFault, Files};
 pub use finding::{Fault, Finding};
-pub use log::{LogReport, Settled};
+pub use list::{List, Listed, Live, list};
+pub use log::{Covered, LogReport, Settled};
 pub use piece::Tally;
 pub use replay::Replay;
 
@@ -282,7 +284,7 @@ pub(crate) mod tests {
         assert_eq!((report.outcome(), report.findings.as_slice()), (Outcome::Verified, &[][..]));
         let log = &report.logs[0];
         assert_eq!(log.tally, Tally { adds: 7, disputes: 1, revokes: 1, unknown: 1, opened: 8 });
-        assert_eq!((log.live, log.older), (6, 3));
+        assert_eq!((log.live, log.checkpoints.len()), (6, 4));
         let settled = log.settled.unwrap();
         assert_eq!((settled.size, settled.at), (10, Timestamp(2_000_000)));
         assert_eq!(report.absent, [LogId { member: "bolt".parse().unwrap(), epoch: 0 }]);

@@ -22,6 +22,7 @@ pub mod names;
 pub mod note;
 pub mod opening;
 pub mod policy;
+pub mod proof;
 pub mod serve;
 pub mod statement;
 pub mod text;

@@ -1,5 +1,6 @@
 //! `hashmesh-testnet bench`: figures that anyone can repeat, one JSON object a line.
 
+mod audit;
 mod import;
 mod matching;
 mod measure;
@@ -11,6 +12,8 @@ use clap::Subcommand;
 /// Measure.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
+    /// How fast an export is written and verified.
+    Audit(audit::Audit),
     /// How fast lists are imported, with the command line that operators use.
     Import(import::Import),
     /// How fast hashes are matched, in process.
@@ -23,6 +26,7 @@ impl Bench {
     /// Runs a benchmark.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Audit(audit) => audit.run().await,
             Self::Import(import) => import.run().await,
             Self::Socket(socket) => socket.run().await,
             Self::Match(matching) => tokio::task::block_in_place(|| matching.run()),

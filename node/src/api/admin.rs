@@ -24,7 +24,7 @@ use super::form::{
     ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneAnswer, SignAloneRequest, StatementForm,
     StatementsRequest,
 };
-use super::{View, export, log, metrics, off_thread, openapi, policy, query, status};
+use super::{View, export, log, metrics, off_thread, openapi, policy, proofs, query, status};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
 use crate::sentence::sentence;
@@ -50,6 +50,7 @@ pub fn router(view: Arc<View>) -> Router {
         .route("/v1/quarantine/release", post(policy::release))
         .route("/v1/status", get(status::show))
         .route("/v1/log/{member}", get(log::show))
+        .route("/v1/proofs", post(proofs::prove))
         .route("/v1/export", post(export::begin))
         .route("/v1/export/{member}/{epoch}/checkpoints", get(export::checkpoints))
         .route("/v1/export/{member}/{epoch}/leaves", get(export::leaves))

@@ -145,6 +145,6 @@ fn known(view: &View, log: Result<Path<(String, u32)>, PathRejection>) -> Result
     view.federation.logs().contains_key(&log).then_some(log).ok_or_else(missing)
 }
 
-fn unreadable(error: &(dyn std::error::Error + 'static)) -> Problem {
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, sentence(error))
 }

@@ -511,6 +511,38 @@ pub struct CheckpointsAnswer {
     pub checkpoints: Vec<String>,
 }
 
+/// `POST /v1/proofs`: by hash, what members say of it now; by place, what stands there.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProofsRequest {
+    /// `KIND:HEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// `MEMBER/EPOCH/INDEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+/// Answer to `POST /v1/proofs`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ProofsAnswer {
+    /// One a statement.
+    pub proofs: Vec<ProofForm>,
+}
+
+/// A proof that a statement stands in a log.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ProofForm {
+    /// Whose statement.
+    pub member: String,
+    /// In which of its logs.
+    pub epoch: u32,
+    /// Where.
+    pub index: u64,
+    /// The text of a `.tlog-proof` file.
+    pub text: String,
+}
+
 /// `GET /v1/log/{member}`.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct LogAnswer {

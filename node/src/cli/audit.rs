@@ -1,8 +1,11 @@
 //! Audits: exporting what a node holds, and verifying it where there is no node.
 
+mod list;
+mod proof;
+
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use hashmesh_protocol::audit::{self, Finding, LogReport, Outcome, Report};
@@ -18,6 +21,7 @@ use super::{Context, Done, complain};
 use crate::audit::ExportFolder;
 use crate::client::Client;
 use crate::export::{Wanted, export};
+use crate::folder::at;
 use crate::sentence::sentence;
 
 /// Export the logs, and verify exports without a node, keys or network.
@@ -27,6 +31,12 @@ pub(super) enum AuditCommand {
     Export(Export),
     /// Verify an export: signatures, cosignatures, trees, tiles, leaves, openings, charter and cards.
     Verify(Verify),
+    /// Work out from an export what the list was at a moment.
+    List(list::List),
+    /// Write a proof that members say something about a hash, for somebody who has no node.
+    Prove(proof::Prove),
+    /// Check a proof, with nothing else at hand.
+    Check(proof::Check),
 }
 
 impl AuditCommand {
@@ -34,6 +44,9 @@ impl AuditCommand {
         match self {
             Self::Export(export) => export.run(context).await,
             Self::Verify(verify) => verify.run(context),
+            Self::List(list) => list.run(context),
+            Self::Prove(prove) => prove.run(context).await,
+            Self::Check(check) => check.run(context),
         }
     }
 }
@@ -138,16 +151,31 @@ fn unusable(context: &Context, error: &(dyn std::error::Error + 'static)) -> Don
     UNUSABLE
 }
 
+/// Opens the folder of an export; `progress` is told what has been looked at.
+fn open<P: Fn(u64) + Sync>(context: &Context, folder: &Path, progress: P) -> Result<ExportFolder<P>, Done> {
+    let error = match ExportFolder::open(folder, progress) {
+        Ok(files) => return Ok(files),
+        Err(error) => at(folder, error),
+    };
+    Err(unusable(context, &error))
+}
+
+/// How a verification ends that came to this.
+fn ended(outcome: Outcome) -> Done {
+    Done::Code(match outcome {
+        Outcome::Verified => 0,
+        Outcome::Broken => 1,
+        Outcome::Equivocation => 3,
+        Outcome::SelfConsistent => 4,
+    })
+}
+
 impl Verify {
     fn run(self, context: &Context) -> anyhow::Result<Done> {
         let bar = progress();
-        let told = |statements| bar.inc(statements);
-        let files = match ExportFolder::open(&self.folder, told) {
+        let files = match open(context, &self.folder, |statements| bar.inc(statements)) {
             Ok(files) => files,
-            Err(error) => {
-                complain(format_args!("hashmesh: {}: {error}", self.folder.display()));
-                return Ok(UNUSABLE);
-            }
+            Err(done) => return Ok(done),
         };
         let report = audit::verify(&files, self.network);
         bar.finish_and_clear();
@@ -156,12 +184,7 @@ impl Verify {
             Err(error) => return Ok(unusable(context, &error)),
         };
         context.print(&form(&report), || describe(&report))?;
-        Ok(Done::Code(match report.outcome() {
-            Outcome::Verified => 0,
-            Outcome::Broken => 1,
-            Outcome::Equivocation => 3,
-            Outcome::SelfConsistent => 4,
-        }))
+        Ok(ended(report.outcome()))
     }
 }
 
@@ -194,7 +217,7 @@ fn log_form(log: &LogReport) -> Value {
         "settled": log.settled.map(|settled| json!({
             "size": settled.size, "root": settled.root.to_string(), "at": settled.at.to_string(),
         })),
-        "older_checkpoints": log.older,
+        "checkpoints": log.checkpoints.len(),
         "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes, "unknown": tally.unknown,
         "opened": tally.opened, "unopened": tally.adds + tally.disputes - tally.opened, "live": log.live,
         "first": log.times.map(|(first, _)| first.to_string()), "last": log.times.map(|(_, last)| last.to_string()),
@@ -237,7 +260,7 @@ fn describe(report: &Report) -> String {
         let counts = [log.checkpoint.size, tally.adds, tally.disputes, tally.revokes, log.live, tally.opened, unopened];
         let mut row = vec![log.log.to_string()];
         row.extend(counts.map(|count| count.to_string()));
-        row.extend([log.older.to_string(), settled]);
+        row.extend([log.checkpoints.len().to_string(), settled]);
         row
     });
     let header = ["LOG", "SIZE", "ADDS", "DISPUTES", "REVOKES", "LIVE", "OPENED", "UNOPENED", "CHECKPOINTS", "SETTLED"];

@@ -26,14 +26,25 @@ pub struct LogReport {
     pub checkpoint: Checkpoint,
     /// The largest checkpoint that a quorum of witnesses has cosigned, if there is one.
     pub settled: Option<Settled>,
-    /// How many older checkpoints are there, each of which is a prefix of the newest.
-    pub older: u64,
+    /// All checkpoints that are there, ascending, each a prefix of the next.
+    pub checkpoints: Vec<Covered>,
     /// What the leaves say.
     pub tally: Tally,
     /// How many of the adds and disputes are live.
     pub live: u64,
     /// The author's times of the first and the last leaf, if there is one.
     pub times: Option<(Timestamp, Timestamp)>,
+}
+
+/// A checkpoint that has been verified.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Covered {
+    /// How many leaves it covers.
+    pub size: u64,
+    /// The root over them.
+    pub root: Digest,
+    /// When the last witness of a quorum had seen it, if enough have.
+    pub settled: Option<Timestamp>,
 }
 
 /// A settled checkpoint.
@@ -52,6 +63,12 @@ struct Kept {
     file: String,
     checkpoint: Checkpoint,
     settled: Option<Timestamp>,
+}
+
+impl Kept {
+    fn covered(&self) -> Covered {
+        Covered { size: self.checkpoint.size, root: self.checkpoint.root, settled: self.settled }
+    }
 }
 
 /// Verifies a log; `None` if the export has none of its files.
@@ -102,7 +119,7 @@ impl<F: Files> Audit<'_, F> {
         Some(LogReport {
             log: self.log,
             settled,
-            older: older.len() as u64,
+            checkpoints: older.iter().chain([&newest]).map(Kept::covered).collect(),
             checkpoint: newest.checkpoint,
             tally: walked.tally,
             live: walked.replay.live(self.log.epoch),

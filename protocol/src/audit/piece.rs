@@ -63,6 +63,18 @@ pub(super) struct Piece {
     pub(super) whole: bool,
 }
 
+/// The bytes of a bundle of a log of this size.
+pub(super) fn bytes<F: Files>(
+    files: &F,
+    log: LogId,
+    kind: TileKind,
+    number: u64,
+    size: u64,
+) -> Result<Vec<u8>, FileFault> {
+    let entry = if kind == TileKind::Openings { MAX_OPENING } else { MAX_LEAF };
+    files.read(&format!("{}/{}", export::log(log), export::bundle(kind, number, size)), longest(entry))
+}
+
 /// Reads the piece with this number of a log of this size, and checks it.
 pub(super) fn read<F: Files>(files: &F, log: LogId, number: u64, size: u64) -> Piece {
     let mut piece = Piece {
