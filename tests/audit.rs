@@ -12,7 +12,7 @@ use hashmesh_testnet::cluster::{Cluster, Member};
 use hashmesh_testnet::sim::pdq;
 use serde_json::Value;
 
-use super::loopback::{PATIENCE, add, founded, publish};
+use super::loopback::{PATIENCE, add, eventually, founded, publish};
 
 /// Three nodes; the first has said something about many hashes, the second has disputed one.
 async fn talking(folder: &Path) -> Cluster {
@@ -25,8 +25,23 @@ async fn talking(folder: &Path) -> Cluster {
     assert_eq!(publish(cluster.member(1), vec![dispute]).await.unwrap().added, 1);
     let revoke = StatementForm::Revoke { hash: Some(pdq(8).to_string()), position: None, reason: Reason::Appeal };
     assert_eq!(publish(cluster.member(0), vec![revoke]).await.unwrap().added, 1);
-    cluster.agree(PATIENCE).await.unwrap();
+    settled(&cluster).await;
     cluster
+}
+
+/// Waits until every node holds the same, and knows all of it to be settled.
+async fn settled(cluster: &Cluster) {
+    cluster.agree(PATIENCE).await.unwrap();
+    eventually("everything is settled everywhere", async || {
+        for member in cluster.members() {
+            let status = member.status().await.unwrap();
+            if status.logs.iter().any(|log| log.settled < log.size) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
 }
 
 fn export(member: &Member, folder: &Path, further: &[&str]) -> Output {
@@ -80,6 +95,7 @@ async fn an_export_is_verified_without_the_node_and_is_continued() {
     let acme = &report["logs"][0];
     let counts = ["size", "adds", "revokes", "live", "opened"].map(|name| acme[name].as_u64().unwrap());
     assert_eq!(counts, [301, 300, 1, 299, 0]);
+    assert_eq!(acme["settled"]["size"], 301, "the export has the cosignatures");
     assert_eq!(report["absent"][0], "crab/0", "crab has said nothing");
     assert_eq!(verify(member, &out, None, 4)["outcome"], "self-consistent");
     let other = "0".repeat(64);
@@ -91,7 +107,7 @@ async fn an_export_is_verified_without_the_node_and_is_continued() {
     // More is said, and the same folder is continued, now with openings.
     let more = (300..600).map(|number| add(pdq(number))).collect();
     assert_eq!(publish(cluster.member(0), more).await.unwrap().added, 300);
-    cluster.agree(PATIENCE).await.unwrap();
+    settled(&cluster).await;
     exports(member, &out, &["--with-openings"]);
     assert!(holds(&out, pdq(5)) && holds(&out, pdq(555)));
     let report = verify(member, &out, Some(&network), 0);
@@ -182,6 +198,7 @@ async fn a_proof_is_checked_without_the_node() {
     let output = check(&["--network", &network]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let proven: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!proven["settled"].is_null(), "cosigned by a quorum");
     assert_eq!((&proven["member"], &proven["say"], &proven["hash"]), (&"acme".into(), &"add".into(), &hash.into()));
     assert_eq!(check(&[]).status.code(), Some(4));
     assert_eq!(check(&["--network", &"0".repeat(64)]).status.code(), Some(1));

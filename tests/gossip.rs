@@ -208,11 +208,12 @@ fn heads_beyond_one_a_log_are_not_read() {
             ledger: Ledger::new(&federation),
             catalog,
             signed: Mark::default(),
+            cosigned: std::collections::BTreeMap::new(),
         };
         let mut engine = Engine::new(start);
         let mallory = *federation.nodes().iter().find(|(_, member)| member.as_str() == "mallory").unwrap().0;
         engine.step(Input::PeerUp(mallory), Timestamp(1000));
-        let told = Input::Told { from: mallory, heads: Heads { time: Timestamp(1000), heads, heard: Vec::new() } };
+        let told = Input::Told { from: mallory, heads: Heads { time: Timestamp(1000), heads, ..Heads::default() } };
         let effects = engine.step(told, Timestamp(1000));
         let known = engine.status().logs.iter().map(|log| log.known).max().unwrap();
         (effects.iter().filter(|effect| matches!(effect, Effect::Shun { .. })).count(), known)

@@ -521,7 +521,8 @@ async fn a_flood_of_heads_costs_the_others_nothing() {
         let text = |log| head.to_string().replacen(&crab.origins().origin(crab.log), &crab.origins().origin(log), 1);
         let mut all: Vec<String> = logs.map(text).collect();
         all.push(head.to_string());
-        framed(&codec::encode(&(1u64, clock::now().0, all, Vec::<String>::new())))
+        let none = Vec::<String>::new;
+        framed(&codec::encode(&(1u64, clock::now().0, all, none(), none())))
     };
     let frames: Vec<u8> = (0..8).flat_map(|number| notes(1 << 30 | number)).collect();
     let begun = Instant::now();

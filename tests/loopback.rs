@@ -101,6 +101,47 @@ async fn what_one_node_publishes_all_match_and_what_it_revokes_none() {
     }
 }
 
+/// SPEC 17: a caller can wait until enough others have cosigned; without them it is told why not, and it settles when they
+/// are back. What is settled is so after a restart.
+#[tokio::test]
+async fn what_is_said_is_settled_once_enough_others_have_cosigned() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = running(folder.path()).await;
+    let settle = async |member: &Member, number: u64, wait: u64| -> PublishAnswer {
+        let mut client = Client::admin(&member.folder).await.unwrap();
+        let request = StatementsRequest { statements: vec![add(pdq(number))], wait: Some(wait) };
+        client.post("/v1/statements?wait=settled", &request).await.unwrap()
+    };
+    let answer = settle(cluster.member(0), 1, 30).await;
+    assert_eq!((answer.settled, answer.unsettled), (Some(true), None));
+    let settled = async |member: &Member| {
+        let status = member.status().await.unwrap();
+        status.logs.iter().find(|log| log.member == "acme").unwrap().settled
+    };
+    for member in cluster.members() {
+        eventually("everybody knows", async || settled(member).await == 1).await;
+    }
+    let mut client = Client::query(&cluster.member(2).folder).await.unwrap();
+    let request = MatchRequest { hashes: vec![pdq(1).to_string()], max_distance: None, explain: true };
+    let answer: MatchAnswer = client.post("/v1/match", &request).await.unwrap();
+    assert!(answer.results.unwrap()[0].matches[0].adds[0].settled);
+
+    // Of three members both others must cosign.
+    cluster.kill(2).unwrap();
+    let answer = settle(cluster.member(0), 2, 1).await;
+    assert_eq!((answer.added, answer.settled), (1, Some(false)));
+    assert!(answer.unsettled.unwrap().contains("it will settle later"));
+    cluster.kill(0).unwrap();
+    cluster.start(0).unwrap();
+    assert_eq!(settled(cluster.member(0)).await, 1, "it is known before anybody is heard");
+    cluster.start(2).unwrap();
+    for member in cluster.members() {
+        eventually("the second settles", async || settled(member).await == 2).await;
+    }
+    let log = cluster.member(1).hashmesh(&["log", "acme"]).unwrap();
+    assert!(log.contains("2 of them settled"), "{log}");
+}
+
 /// SPEC 8, 15: whatever was acknowledged is there after SIGKILL, and the log stays one history.
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {

@@ -9,6 +9,7 @@ mod gossip;
 mod hostile;
 mod loopback;
 mod pdq;
+mod settling;
 mod signing;
 mod statements;
 mod store;

@@ -88,7 +88,7 @@ fn statements_batches_and_frames_keep_their_bytes() {
     let batch = Batch { entries, checkpoint: note.clone(), proof: Vec::new() };
     text.push_str(&format!("batch   {}\n", hex(&batch.encode(origins))));
     text.push_str(&format!("gossip  {}\n", hex(&Gossip::encode_checkpoint(&note))));
-    let heads = Request::Heads(Heads { time, heads: vec![(log, note)], heard: Vec::new() });
+    let heads = Request::Heads(Heads { time, heads: vec![(log, note)], ..Heads::default() });
     text.push_str(&format!("heads   {}\n", hex(&heads.encode(origins))));
     text.push_str(&format!("range   {}\n", hex(&Request::Range { log, from: 0, to: 3 }.encode(origins))));
     text.push_str(&format!("ask     {}\n", hex(&Request::Openings { log, indices: vec![0, 1] }.encode(origins))));

@@ -45,9 +45,9 @@ Exit codes:
   1       not done, with the reason on standard error
   2       wrong usage
   3       no node answers
-  4       done in part: some items were refused
+  4       done in part: some items were refused, or what was to be settled is not yet
   10, 20  of match --exit-code: something is to be reviewed, to be blocked
-audit verify has codes of its own, see its help.";
+audit verify, list and check have codes of their own, see their help.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

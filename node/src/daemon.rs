@@ -120,8 +120,15 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
             "the store has lost statements; they are fetched from peers again"
         );
     }
-    let start =
-        Start { federation: federation.clone(), member: Some(own.member), ledger, catalog: catalog.clone(), signed };
+    let cosigned = federation.logs().iter().map(|(log, key)| (*log, signer.cosigned(key.name()))).collect();
+    let start = Start {
+        federation: federation.clone(),
+        member: Some(own.member),
+        ledger,
+        catalog: catalog.clone(),
+        signed,
+        cosigned,
+    };
     let engine = Engine::new(start);
     let shared = Arc::new(Shared {
         status: ArcSwap::from_pointee(engine.status()),
@@ -168,6 +175,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         store,
         signer,
         log_key: keys.log,
+        witness_key: keys.witness,
         heads,
         net,
         mailbox: mailbox.clone(),

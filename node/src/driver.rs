@@ -12,14 +12,18 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{ContentId, Curator};
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
+use hashmesh_protocol::cosignature::Cosignature;
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
 use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::note::SignatureLine;
 use hashmesh_protocol::policy::Policy;
+use hashmesh_protocol::serve;
 use hashmesh_protocol::time::Timestamp;
-use hashmesh_protocol::wire::Heads;
+use hashmesh_protocol::wire::{Heads, Request};
+use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -109,6 +113,8 @@ pub struct Driver {
     pub signer: Signer,
     /// The key that it guards.
     pub log_key: SecretKey,
+    /// The key that cosigns, likewise.
+    pub witness_key: SecretKey,
     /// The second witness of how long the logs are.
     pub heads: HeadsFile,
     /// The network.
@@ -214,6 +220,7 @@ impl Driver {
             .filter_map(|effect| match effect {
                 Effect::Commit(admitted) => Some(Record::Leaves(admitted.clone())),
                 Effect::CommitOpening(late) => Some(Record::Opening(late.clone())),
+                Effect::CommitSettled(log, settled) => Some(Record::Settled(*log, settled.clone())),
                 _ => None,
             })
             .collect();
@@ -224,13 +231,29 @@ impl Driver {
         let mut further = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Commit(_) | Effect::CommitOpening(_) => {}
+                Effect::Commit(_) | Effect::CommitOpening(_) | Effect::CommitSettled(..) => {}
                 Effect::Sign { log, mark } => {
                     // A crash before the signature: the signer file says what may be signed, and the leaves are there.
                     let checkpoint = self.sign(log, mark)?;
                     further.append(&mut self.engine.step(Input::Signed(checkpoint), clock::now()));
                 }
                 Effect::KeepCheckpoint(log, checkpoint) => self.store.keep_checkpoint(log, &checkpoint)?,
+                Effect::Cosign { ticket, log, mark } => {
+                    // A crash before the answer: the signer file says what was cosigned, and whoever asked asks again.
+                    let line = self.cosign(log, mark)?;
+                    self.net.answer_witness(ticket, Some(WitnessAnswer::Cosigned(vec![line])));
+                }
+                Effect::AnswerWitness { ticket, answer } => self.net.answer_witness(ticket, answer),
+                Effect::AskWitness { peer, log, old, checkpoint } => {
+                    let proof = serve::consistency(&self.store, log, old, checkpoint.size())?;
+                    let request = AddCheckpoint { old, proof, checkpoint: checkpoint.note().clone() };
+                    self.net.ask(peer, Request::Cosign(log, Box::new(request)));
+                }
+                Effect::Compare { log, rival } => {
+                    let root = serve::root(&self.store, log, rival.checkpoint().size())?;
+                    further.append(&mut self.engine.step(Input::Compared { log, rival, root }, clock::now()));
+                }
+                Effect::ShowSettled(log, size) => self.showing(|curator, changed| curator.settle(log, size, changed)),
                 Effect::Show(admitted) => self.show(&admitted.entries),
                 Effect::ShowOpening(late) => self.showing(|curator, changed| curator.open(&late, changed)),
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),
@@ -270,6 +293,16 @@ impl Driver {
         self.signer.advance(key.name(), mark)?;
         let checkpoint = Checkpoint { origin: key.name().to_owned(), size: mark.size, root: mark.root };
         Ok(SignedCheckpoint::sign(checkpoint, &key, &self.log_key))
+    }
+
+    fn cosign(&mut self, log: LogId, mark: Mark) -> Result<SignatureLine, SignerError> {
+        let federation = self.engine.federation();
+        let origin = federation.origins().origin(log);
+        let member = self.engine.own().expect("who has no witness key is not asked").member;
+        let key = federation.witnesses()[&member].clone();
+        self.signer.advance_cosigned(&origin, mark)?;
+        let checkpoint = Checkpoint { origin, size: mark.size, root: mark.root };
+        Ok(Cosignature::sign(&checkpoint, clock::now(), &key, &self.witness_key).line().clone())
     }
 
     fn alarm(&self, alarm: Alarm) {

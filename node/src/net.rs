@@ -24,10 +24,11 @@ use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::key::{PublicKey, SecretKey};
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::wire::{Heads, Request};
+use hashmesh_protocol::witnessing::WitnessAnswer;
 use libp2p::identity::{Keypair, ed25519};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
-use parking_lot::RwLock;
-use tokio::sync::mpsc;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot};
 
 use self::gate::GuestList;
 use crate::config::Config;
@@ -90,13 +91,31 @@ struct Shared {
     archive: Arc<DiskArchive>,
     heads: Arc<ArcSwap<Heads>>,
     exchange: StreamProtocol,
+    /// Apart from the exchange: a witness answers once it has everything, and nothing else may wait for that.
+    witness: StreamProtocol,
     orders: mpsc::Sender<Order>,
     guests: GuestList,
     /// Where to put questions to a connected peer.
-    questions: RwLock<HashMap<PublicKey, mpsc::Sender<Request>>>,
+    questions: RwLock<HashMap<PublicKey, Questions>>,
+    /// Requests for cosignatures that wait for the driver's answer.
+    tickets: Mutex<Tickets>,
     /// Where this node can be reached, once it listens.
     listening: RwLock<Vec<String>>,
     counters: Counters,
+}
+
+/// The ways to a peer's two streams.
+#[derive(Clone)]
+struct Questions {
+    exchange: mpsc::Sender<Request>,
+    witness: mpsc::Sender<Request>,
+}
+
+/// Who waits for a witness's answer, by number.
+#[derive(Default)]
+struct Tickets {
+    next: u64,
+    waiting: HashMap<u64, oneshot::Sender<Option<WitnessAnswer>>>,
 }
 
 /// What went wrong, counted.
@@ -124,8 +143,10 @@ impl Net {
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let network = setup.federation.charter().network().short();
         let guests = GuestList::new(nodes_by_id(&setup.federation).into_keys());
+        let name = |what: &str| protocol(&format!("/hashmesh/{network}/{what}/{}", hashmesh_protocol::wire::PROTOCOL));
         let shared = Arc::new(Shared {
-            exchange: protocol(&format!("/hashmesh/{network}/exchange/{}", hashmesh_protocol::wire::PROTOCOL))?,
+            exchange: name("exchange")?,
+            witness: name("witness")?,
             federation: setup.federation,
             mailbox: setup.mailbox,
             archive: setup.archive,
@@ -133,6 +154,7 @@ impl Net {
             orders: orders.clone(),
             guests,
             questions: RwLock::default(),
+            tickets: Mutex::default(),
             listening: RwLock::default(),
             counters: Counters::default(),
         });
@@ -159,12 +181,23 @@ impl Net {
 
     /// Puts a question to a peer. What becomes of it comes back through the mailbox; if the peer is gone, nothing does.
     pub fn ask(&self, peer: PublicKey, request: Request) {
-        let sent = self.shared.questions.read().get(&peer).map(|questions| questions.try_send(request));
+        let sent = self.shared.questions.read().get(&peer).map(|questions| match &request {
+            Request::Cosign(..) => questions.witness.try_send(request),
+            _ => questions.exchange.try_send(request),
+        });
         if let Some(Err(mpsc::error::TrySendError::Full(request))) = sent {
             self.shared.counters.orders_dropped.fetch_add(1, Ordering::Relaxed);
             let failed = Input::Answered { peer, request, answer: None };
             // A full mailbox drops this too; then the engine gives up on the question by itself.
             drop(self.shared.mailbox.try_send(Lane::Urgent, failed));
+        }
+    }
+
+    /// Answers a peer's request for a cosignature; `None`: not now.
+    pub fn answer_witness(&self, ticket: u64, answer: Option<WitnessAnswer>) {
+        if let Some(waiting) = self.shared.tickets.lock().waiting.remove(&ticket) {
+            // Whoever asked may be gone.
+            drop(waiting.send(answer));
         }
     }
 

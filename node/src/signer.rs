@@ -1,4 +1,4 @@
-//! The signer file: what was signed last, written before it is signed (SPEC 8).
+//! The signer file: what was signed last, and what was cosigned last of each log, written before it is signed (SPEC 8, 17.2).
 //!
 //! The one file of a node that must never go back in time: so it lies outside of the database, is changed in place, holds
 //! few bytes, and is bound to the machine and the inode it was made on. A copy of the data folder has another inode and is
@@ -23,8 +23,12 @@ const MAGIC: &[u8; 16] = b"hashmesh-signer\n";
 const FORMAT: u32 = 1;
 const SLOT: usize = 512;
 
-/// Longest origin that a slot takes: federation, network, member and epoch need 64 + 32 + 32 + 10 and three slashes.
+/// Longest origin that a slot takes: federation, network, member and epoch need 64 + 32 + 32 + 10 and three slashes, and
+/// [`COSIGNED`].
 const MAX_ORIGIN: usize = 256;
+
+/// Stands before the origins of what the witness key has signed: no origin holds a space.
+const COSIGNED: &str = "cosigned ";
 
 /// The open, locked signer file.
 #[derive(Debug)]
@@ -132,6 +136,16 @@ impl Signer {
     /// What was signed last of an origin: nothing, if it was never asked to.
     pub fn mark(&self, origin: &str) -> Mark {
         self.origins.get(origin).map_or(Mark::default(), |place| place.mark)
+    }
+
+    /// What was cosigned last of an origin.
+    pub fn cosigned(&self, origin: &str) -> Mark {
+        self.mark(&format!("{COSIGNED}{origin}"))
+    }
+
+    /// Moves what may be cosigned of an origin forward, durably.
+    pub fn advance_cosigned(&mut self, origin: &str, to: Mark) -> Result<(), SignerError> {
+        self.advance(&format!("{COSIGNED}{origin}"), to)
     }
 
     /// Moves an origin forward, durably: what may be signed once this returns. The same mark again is allowed.
@@ -303,8 +317,16 @@ mod tests {
             signer.advance("a/0", mark(size)).unwrap();
             signer.advance("b/0", mark(size)).unwrap();
         }
-        assert_eq!(Signer::open(&path).unwrap().mark("b/0"), mark(19));
-        assert_eq!(fs::metadata(&path).unwrap().len(), 5 * SLOT as u64);
+        let mut signer = Signer::open(&path).unwrap();
+        assert_eq!(signer.mark("b/0"), mark(19));
+        signer.advance_cosigned("b/0", mark(3)).unwrap();
+        drop(signer);
+        let signer = Signer::open(&path).unwrap();
+        assert_eq!(
+            (signer.mark("b/0"), signer.cosigned("b/0"), signer.cosigned("a/0")),
+            (mark(19), mark(3), Mark::default())
+        );
+        assert_eq!(fs::metadata(&path).unwrap().len(), 6 * SLOT as u64);
     }
 
     /// SPEC 8.1.

@@ -16,9 +16,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::cosignature::{SettledCheckpoint, SettlementError};
 use hashmesh_protocol::entries::{EntriesError, LateOpening};
 use hashmesh_protocol::ledger::{Admitted, Damage, Mark};
 use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::Archive;
 
 pub use disk::{DiskArchive, DiskStore};
@@ -35,6 +37,8 @@ pub enum Record {
     Leaves(Arc<Admitted>),
     /// An opening that was missing.
     Opening(Arc<LateOpening>),
+    /// A settled checkpoint, whose leaves are stored or in the same commit.
+    Settled(LogId, Arc<SettledCheckpoint>),
 }
 
 /// What is stored of a log.
@@ -62,6 +66,9 @@ pub trait Store: Archive<Error = StoreError> + Sized {
 
     /// Makes records durable. When this returns, they survive the loss of power; when it fails, the process must end.
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError>;
+
+    /// The largest settled checkpoint that was committed of a log.
+    fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError>;
 
     /// Writes down a checkpoint whose leaves are stored. Durable with the next commit.
     fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError>;
@@ -115,6 +122,9 @@ pub enum StoreError {
     /// What is stored of a log is no leaves.
     #[error("the store is damaged: {0}")]
     Leaves(LogId, #[source] EntriesError),
+    /// What is stored as settled is not.
+    #[error("the store is damaged: what is settled of {0}")]
+    Settled(LogId, #[source] SettlementError),
     /// What is stored cannot even be read.
     #[error("the store at {path} is damaged: {what}")]
     Unreadable {
@@ -128,6 +138,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the files are at fault, and setting them aside and fetching everything from peers again is the way on.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged(_) | Self::Leaves(..) | Self::Unreadable { .. })
+        matches!(self, Self::Damaged(_) | Self::Leaves(..) | Self::Settled(..) | Self::Unreadable { .. })
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::federation::Federation;
 use crate::key::{SecretKey, Signature};
+use crate::ledger::Mark;
 use crate::names::{LogId, MemberId};
 use crate::note::{KeyType, Note, SignatureLine, VerifierKey};
 use crate::time::Timestamp;
@@ -63,6 +64,15 @@ impl Cosignature {
         }
         key.key().verify_text(&message(text, seconds), &signature).map_err(|_| bad())?;
         Ok(Self { seconds, line: line.clone() })
+    }
+
+    /// The time in the middle of those that a note's lines claim, none of them checked.
+    pub fn claimed_time(note: &Note) -> Timestamp {
+        let own_first = note.signatures().iter().skip(1);
+        let mut times: Vec<u64> =
+            own_first.filter_map(|line| Some(u64::from_be_bytes(*line.blob.split_first_chunk::<8>()?.0))).collect();
+        times.sort_unstable();
+        Timestamp(times.get(times.len() / 2).copied().unwrap_or_default().saturating_mul(1000))
     }
 
     /// When, by the witness's clock.
@@ -204,6 +214,18 @@ impl SettledCheckpoint {
     /// How many leaves are settled.
     pub fn size(&self) -> u64 {
         self.0.checkpoint.size()
+    }
+
+    /// Size and root.
+    pub fn mark(&self) -> Mark {
+        Mark { size: self.size(), root: self.0.checkpoint.root() }
+    }
+
+    /// When it was cosigned, by the clock in the middle: a few that lie do not move it far.
+    pub fn time(&self) -> Timestamp {
+        let mut times: Vec<_> = self.0.cosignatures.values().map(Cosignature::time).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or_default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The node's decisions: one input in, a list of effects out (SPEC 7, 8, 14).
 //!
 //! No I/O, no clock, no randomness, no error. The daemon and the simulator are two thin shells around this: they feed inputs
-//! and perform the effects in order, those of [`Input::Signed`] before they feed anything else. The order is what the
+//! and perform the effects in order, those of [`Input::Signed`] and [`Input::Compared`] before they feed anything else. The order is what the
 //! guarantees rest on:
 //! **step** (decide), **commit** (make durable), **show** (make visible to queries), **speak** (tell callers and peers).
 //!
@@ -14,8 +14,10 @@ mod heads;
 mod openings;
 mod publish;
 mod receive;
+mod settle;
 mod status;
 mod voice;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,12 +28,17 @@ use heads::Peer;
 use openings::Searches;
 use publish::Publishing;
 pub use publish::{Outcome, Placed, Publication, Unpublishable};
+use settle::Settling;
+pub use settle::{CannotSettle, ROUND};
 pub use status::{LogStatus, PeerStatus, Status};
 pub use voice::Silence;
 use voice::Voice;
+use witness::Witness;
 
 use crate::catalog::Catalog;
 use crate::checkpoint::SignedCheckpoint;
+use crate::cosignature::{CosignatureError, SettledCheckpoint};
+use crate::digest::Digest;
 use crate::entries::LateOpening;
 use crate::federation::Federation;
 use crate::key::PublicKey;
@@ -39,6 +46,7 @@ use crate::ledger::{Admitted, Blame, Ledger, Log, Mark, Refusal};
 use crate::names::{LogId, MemberId};
 use crate::time::Timestamp;
 use crate::wire::{Answer, Gossip, Heads, Request};
+use crate::witnessing::{AddCheckpoint, WitnessAnswer};
 
 /// Something that has happened.
 #[derive(Clone, Debug)]
@@ -80,6 +88,26 @@ pub enum Input {
         /// The answer; `None` if none came.
         answer: Option<Answer>,
     },
+    /// A peer wants a cosignature.
+    AskedToCosign {
+        /// Under this number it is answered.
+        ticket: u64,
+        /// Who.
+        from: PublicKey,
+        /// Of which log.
+        log: LogId,
+        /// What.
+        request: Box<AddCheckpoint>,
+    },
+    /// What [`Effect::Compare`] asked for.
+    Compared {
+        /// The log.
+        log: LogId,
+        /// What was compared.
+        rival: Rival,
+        /// The root of the leaves here at that size.
+        root: Digest,
+    },
     /// Openings that were missing, checked against the leaves that they open.
     Opened(Vec<LateOpening>),
     /// Time has passed.
@@ -105,6 +133,46 @@ pub enum Effect {
     /// Write the checkpoint down. Need not be durable: an own one is signed again after a start without it, with the same
     /// bytes, and that of another log is told again.
     KeepCheckpoint(LogId, SignedCheckpoint),
+    /// Make a settled checkpoint durable, likewise.
+    CommitSettled(LogId, Arc<SettledCheckpoint>),
+    /// Move the mark of the witness key forward to this, durably; then cosign, and answer under this number. Everything that
+    /// is cosigned has been committed before.
+    Cosign {
+        /// Under this number it is answered.
+        ticket: u64,
+        /// Of which log.
+        log: LogId,
+        /// What.
+        mark: Mark,
+    },
+    /// Answer a request for a cosignature otherwise; `None`: not now.
+    AnswerWitness {
+        /// Under this number.
+        ticket: u64,
+        /// With this.
+        answer: Option<WitnessAnswer>,
+    },
+    /// Ask a witness to cosign a checkpoint of stored leaves, with the proof that `old` leaves are a prefix of it. What becomes of
+    /// it comes back as [`Input::Answered`].
+    AskWitness {
+        /// Whom.
+        peer: PublicKey,
+        /// Of which log.
+        log: LogId,
+        /// What it cosigned last.
+        old: u64,
+        /// What it is to cosign.
+        checkpoint: SignedCheckpoint,
+    },
+    /// Work out the root of the stored leaves at the size of a smaller checkpoint, and feed [`Input::Compared`].
+    Compare {
+        /// The log.
+        log: LogId,
+        /// The checkpoint.
+        rival: Rival,
+    },
+    /// Let queries see that so many leaves of a log are settled.
+    ShowSettled(LogId, u64),
     /// Let queries see these statements.
     Show(Arc<Admitted>),
     /// Let queries see this one.
@@ -143,6 +211,20 @@ pub enum Effect {
     Alarm(Alarm),
 }
 
+/// A checkpoint of fewer leaves than are held, whose root must be compared with that of the leaves.
+#[derive(Clone, Debug)]
+pub enum Rival {
+    /// It is settled.
+    Settled(Arc<SettledCheckpoint>),
+    /// This node is asked to cosign it.
+    ToCosign {
+        /// Under this number it is answered.
+        ticket: u64,
+        /// What.
+        checkpoint: SignedCheckpoint,
+    },
+}
+
 /// What gossip does with a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Relay {
@@ -163,6 +245,9 @@ pub enum Misdeed {
     /// It answered with something that was not asked for.
     #[error("answered with something else than was asked")]
     OtherAnswer,
+    /// It cosigned with something that is no cosignature.
+    #[error("handed over a cosignature that does not hold")]
+    Cosigned(#[source] CosignatureError),
 }
 
 /// What an operator must hear of.
@@ -206,6 +291,8 @@ pub struct Start {
     pub catalog: Arc<Catalog>,
     /// What the signer file says was signed last in the own log.
     pub signed: Mark,
+    /// What the signer file says was cosigned last, by log.
+    pub cosigned: BTreeMap<LogId, Mark>,
 }
 
 /// The engine. See [`Input`] and [`Effect`].
@@ -219,6 +306,8 @@ pub struct Engine {
     peers: BTreeMap<PublicKey, Peer>,
     catch_up: CatchUp,
     searches: Searches,
+    settling: Settling,
+    witness: Witness,
     forked: BTreeSet<LogId>,
     now: Timestamp,
 }
@@ -226,7 +315,7 @@ pub struct Engine {
 impl Engine {
     /// An engine that has seen nothing since its start.
     pub fn new(start: Start) -> Self {
-        let Start { federation, member, mut ledger, catalog, signed } = start;
+        let Start { federation, member, mut ledger, catalog, signed, cosigned } = start;
         let own = member.and_then(|member| federation.logs().keys().rev().find(|log| log.member == member).copied());
         if let Some(own) = own {
             ledger.promise(own, signed);
@@ -241,6 +330,8 @@ impl Engine {
             peers: BTreeMap::new(),
             catch_up: CatchUp::default(),
             searches: Searches::default(),
+            settling: Settling::default(),
+            witness: Witness::new(cosigned),
             forked: BTreeSet::new(),
             now: Timestamp::default(),
         }
@@ -252,7 +343,7 @@ impl Engine {
     /// and convict itself of a fork. So [`Effect::Commit`] comes first, and nothing is said before it is done.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         self.now = now;
-        if !matches!(input, Input::Signed(_)) {
+        if !matches!(input, Input::Signed(_) | Input::Compared { .. }) {
             self.publishing.all_shown();
         }
         let mut effects = Vec::new();
@@ -266,11 +357,25 @@ impl Engine {
             Input::Gossiped { delivery, from, message } => self.gossiped(delivery, from, message, &mut effects),
             Input::Told { from, heads } => self.told(from, heads, &mut effects),
             Input::Answered { peer, request, answer } => self.answered(peer, request, answer, &mut effects),
+            Input::AskedToCosign { ticket, from, log, request } => {
+                self.asked_to_cosign((ticket, from), log, *request, &mut effects);
+            }
+            Input::Compared { log, rival, root } => self.compared(log, rival, root, &mut effects),
             Input::Opened(openings) => self.opened(openings, &mut effects),
             Input::Tick => self.tick(&mut effects),
         }
+        self.review_held(&mut effects);
         self.compose(&mut effects);
+        self.settle_own(&mut effects);
         effects
+    }
+
+    /// What the leaves here have as their root at the size of a checkpoint.
+    fn compared(&mut self, log: LogId, rival: Rival, root: Digest, effects: &mut Vec<Effect>) {
+        match rival {
+            Rival::Settled(settled) => self.compared_settled(log, settled, root, effects),
+            Rival::ToCosign { ticket, checkpoint } => self.cosign(ticket, log, &checkpoint, root, effects),
+        }
     }
 
     /// The logs.
@@ -293,7 +398,8 @@ impl Engine {
         let held = |(id, log): (LogId, &Log)| Some((id, log.whole()?.note().clone()));
         let heard = |(id, log): (LogId, &Log)| Some((id, log.ahead()?.note().clone()));
         let logs = || self.ledger.logs();
-        Heads { time: self.now, heads: logs().filter_map(held).collect(), heard: logs().filter_map(heard).collect() }
+        let (heads, heard) = (logs().filter_map(held).collect(), logs().filter_map(heard).collect());
+        Heads { time: self.now, heads, heard, settled: self.all_settled() }
     }
 
     /// Passes a refusal on to whom it concerns.

@@ -11,11 +11,13 @@
 mod log;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use log::{Log, Mark};
 
 use crate::batch::Batch;
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
+use crate::cosignature::{SettledCheckpoint, SettlementError};
 use crate::digest::Digest;
 use crate::entries::{Entries, LateOpening};
 use crate::federation::Federation;
@@ -89,6 +91,15 @@ pub enum Refusal {
         #[source]
         error: CheckpointError,
     },
+    /// SPEC 17.1, 17.4: cosignatures that do not hold, or too few.
+    #[error("the checkpoint of {log} is not settled")]
+    Settlement {
+        /// The log.
+        log: LogId,
+        /// Why.
+        #[source]
+        error: SettlementError,
+    },
     /// SPEC 7.6: the checkpoint covers fewer leaves than are offered under it.
     #[error("the checkpoint of {log} covers {size} leaves, {end} are offered")]
     NotCovered {
@@ -145,6 +156,11 @@ impl Refusal {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Stranger(_) | Self::Gap { .. } | Self::Diverges { .. } => Blame::Nobody,
+            // Another charter than ours may ask for fewer, or for others.
+            Self::Settlement { error: SettlementError::Unsettled(_) | SettlementError::Stranger(_), .. } => {
+                Blame::Nobody
+            }
+            Self::Settlement { .. } => Blame::Relayer,
             Self::TimeGoesBack { .. } | Self::Checkpoint { .. } | Self::NotCovered { .. } => Blame::Relayer,
             Self::Fork { .. } | Self::NotWhatWasSigned { .. } => Blame::Author,
         }
@@ -240,6 +256,10 @@ impl Ledger {
         if let Some(ahead) = log.ahead().filter(|_| !grown.keeps_ahead) {
             return Err(Refusal::Fork { log: id, both: Box::new((ahead.clone(), checkpoint)) });
         }
+        if let Some(settling) = log.settling().filter(|_| !grown.keeps_settling) {
+            let settled = settling.cosigned().checkpoint().clone();
+            return Err(Refusal::Fork { log: id, both: Box::new((settled, checkpoint)) });
+        }
         if !grown.keeps_promise {
             return Err(Refusal::NotWhatWasSigned { log: id, size: checkpoint.size() });
         }
@@ -274,6 +294,19 @@ impl Ledger {
         if let Some(log) = self.logs.get_mut(&id) {
             log.keep(checkpoint);
         }
+    }
+
+    /// Takes a settled checkpoint, as [`Log::settled`] or, if the leaves do not reach it yet, as [`Log::settling`]. The
+    /// caller has made sure that they do not contradict it.
+    pub fn settle(&mut self, id: LogId, settled: Arc<SettledCheckpoint>) {
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.settle(settled);
+        }
+    }
+
+    /// The settled checkpoint that the leaves of a log have just reached, if so.
+    pub fn reached(&mut self, id: LogId) -> Option<Arc<SettledCheckpoint>> {
+        self.logs.get_mut(&id)?.reached()
     }
 
     /// Makes a log the own one: it must lead to what this node itself has signed in it, once it reaches that far, and is
@@ -366,6 +399,7 @@ mod tests {
                     Refusal::Gap { .. } => "gap",
                     Refusal::TimeGoesBack { .. } => "time",
                     Refusal::Checkpoint { .. } => "checkpoint",
+                    Refusal::Settlement { .. } => "not settled",
                     Refusal::NotCovered { .. } => "not covered",
                     Refusal::Diverges { .. } => "diverges",
                     Refusal::Fork { .. } => "fork",

@@ -29,3 +29,4 @@ pub mod text;
 pub mod time;
 pub mod tree;
 pub mod wire;
+pub mod witnessing;

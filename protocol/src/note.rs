@@ -111,6 +111,21 @@ pub struct SignatureLine {
     pub blob: Vec<u8>,
 }
 
+impl SignatureLine {
+    /// Reads lines, one at least, each with its newline.
+    pub fn parse_all(lines: &str) -> Result<Vec<Self>, NoteError> {
+        let lines = lines.strip_suffix('\n').ok_or(NoteError::NoSignatures)?;
+        let mut signatures = Vec::new();
+        for (number, line) in lines.split('\n').enumerate() {
+            if signatures.len() == MAX_SIGNATURES {
+                return Err(NoteError::TooMany);
+            }
+            signatures.push(parse_line(line).ok_or(NoteError::BadLine(number + 1))?);
+        }
+        Ok(signatures)
+    }
+}
+
 impl fmt::Display for SignatureLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = self.id.to_be_bytes().to_vec();
@@ -180,15 +195,13 @@ impl Note {
         // Signature lines hold no empty line, so the last one separates; the newline before it ends the text.
         let gap = note.rfind("\n\n").ok_or(NoteError::NoSignatures)?;
         let (text, lines) = (&note[..gap + 1], &note[gap + 2..]);
-        let lines = lines.strip_suffix('\n').ok_or(NoteError::NoSignatures)?;
-        let mut signatures = Vec::new();
-        for (number, line) in lines.split('\n').enumerate() {
-            if signatures.len() == MAX_SIGNATURES {
-                return Err(NoteError::TooMany);
-            }
-            signatures.push(parse_line(line).ok_or(NoteError::BadLine(number + 1))?);
-        }
-        Ok(Self { text: text.to_owned(), signatures })
+        Ok(Self { text: text.to_owned(), signatures: SignatureLine::parse_all(lines)? })
+    }
+
+    /// How many bytes it is written in, or a few more.
+    pub fn length(&self) -> usize {
+        let lines = self.signatures.iter().map(|line| line.name.len() + line.blob.len() * 4 / 3 + 16);
+        self.text.len() + lines.sum::<usize>()
     }
 
     /// The signed text, with its last newline.

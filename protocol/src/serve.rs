@@ -55,6 +55,16 @@ impl<A: Archive> Subtrees for Tree<'_, A> {
     }
 }
 
+/// The proof that the first `old` leaves of a log are a prefix of the first `new`, `old <= new`; all of them are stored.
+pub fn consistency<A: Archive>(archive: &A, log: LogId, old: u64, new: u64) -> Result<Vec<Digest>, A::Error> {
+    prover::consistency(&Tree { archive, log }, old, new)
+}
+
+/// The root over the first `size` leaves of a log; all of them are stored.
+pub fn root<A: Archive>(archive: &A, log: LogId, size: u64) -> Result<Digest, A::Error> {
+    prover::root(&Tree { archive, log }, size)
+}
+
 /// Answers a request for leaves: the frame to send.
 ///
 /// Ends, if it can, where a checkpoint ends, so that whoever gets the leaves can serve them on at once; else a proof leads to
@@ -80,7 +90,7 @@ pub fn range<A: Archive>(
             }
             (note, Vec::new())
         }
-        None => (newest, prover::consistency(&Tree { archive, log }, from + bundles.count, newest_size)?),
+        None => (newest, consistency(archive, log, from + bundles.count, newest_size)?),
     };
     let batch = batch::encode(origins.origin(log), from, bundles.leaves, bundles.openings, &note, proof);
     Ok(Answer::encode_range(batch))

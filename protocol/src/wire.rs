@@ -13,6 +13,7 @@ use crate::names::{LogId, MemberId, OriginPrefix};
 use crate::note::{Note, NoteError};
 use crate::opening::MAX_OPENING;
 use crate::time::Timestamp;
+use crate::witnessing::{AddCheckpoint, MAX_REQUEST, WitnessAnswer, WitnessingError};
 
 /// The major version of the protocol, which stands in the names of its libp2p protocols.
 pub const PROTOCOL: u32 = 1;
@@ -25,6 +26,10 @@ pub const MAX_GOSSIP: usize = 64 * 1024;
 
 /// Most heads in one message.
 pub const MAX_HEADS: usize = 2000;
+
+/// Bytes of settled checkpoints in one message: those of 50 logs with 40 witnesses, or of 500 with four. What is left out
+/// comes with a later message.
+pub const SETTLED_BYTES: usize = 256 * 1024;
 
 /// Most openings asked for at once.
 pub const MAX_OPENINGS: usize = 256;
@@ -44,6 +49,9 @@ pub enum WireError {
     /// The batch in it.
     #[error("malformed batch")]
     Batch(#[from] BatchError),
+    /// A message to or of a witness.
+    #[error(transparent)]
+    Witnessing(#[from] WitnessingError),
     /// A log of another federation.
     #[error("a log of another federation")]
     Origin,
@@ -73,6 +81,8 @@ pub enum Gossip {
     Batch(Batch),
     /// That a log has grown; its leaves are to be fetched.
     Checkpoint(LogId, Note),
+    /// That a checkpoint is settled, with the cosignatures that settle it.
+    Settled(LogId, Note),
 }
 
 /// The newest checkpoints that a node has, and what time it is there.
@@ -85,6 +95,8 @@ pub struct Heads {
     /// Of the logs of whoever is told: larger checkpoints that the sender has heard of, and does not hold the leaves of. A
     /// member that has lost its memory must not sign behind them (SPEC 8.5).
     pub heard: Vec<(LogId, Note)>,
+    /// The largest settled checkpoints, with their cosignatures; of many logs only some at a time.
+    pub settled: Vec<(LogId, Note)>,
 }
 
 /// What a node asks another.
@@ -108,6 +120,8 @@ pub enum Request {
         /// Of which leaves.
         indices: Vec<u64>,
     },
+    /// A cosignature.
+    Cosign(LogId, Box<AddCheckpoint>),
 }
 
 /// What it answers. Answers come in the order of the requests.
@@ -119,6 +133,8 @@ pub enum Answer {
     Range(Box<Batch>),
     /// Openings, those that are here of those asked for.
     Openings(Vec<(u64, Vec<u8>)>),
+    /// What a witness answers.
+    Witness(WitnessAnswer),
     /// What was asked for is not here.
     NotHeld,
     /// Too busy; ask somebody else, or later.
@@ -146,6 +162,8 @@ struct HeadsForm {
     heads: Vec<String>,
     #[serde(deserialize_with = "codec::at_most::<_, _, MAX_HEADS>")]
     heard: Vec<String>,
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_HEADS>")]
+    settled: Vec<String>,
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
@@ -184,13 +202,22 @@ struct StatusForm {
     status: u64,
 }
 
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct WitnessForm {
+    kind: u64,
+    status: u64,
+    body: String,
+}
+
 /// Numbers of frame kinds (SPEC 13.3). Gossip, requests and answers travel apart and share the numbers.
 const HEADS: u64 = 1;
 const RANGE: u64 = 2;
 const OPENINGS: u64 = 3;
 const STATUS: u64 = 4;
+const COSIGN: u64 = 5;
 const GOSSIP_BATCH: u64 = 1;
 const GOSSIP_CHECKPOINT: u64 = 2;
+const GOSSIP_SETTLED: u64 = 3;
 
 /// Numbers of status answers.
 const NOT_HELD: u64 = 1;
@@ -219,6 +246,11 @@ impl Gossip {
         codec::encode(&CheckpointForm { kind: GOSSIP_CHECKPOINT, checkpoint: note.to_string() })
     }
 
+    /// The bytes of a message that says that a checkpoint is settled.
+    pub fn encode_settled(note: &Note) -> Vec<u8> {
+        codec::encode(&CheckpointForm { kind: GOSSIP_SETTLED, checkpoint: note.to_string() })
+    }
+
     /// Reads a message.
     pub fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
         match kind(bytes, MAX_GOSSIP)? {
@@ -226,10 +258,12 @@ impl Gossip {
                 let form: BatchForm = codec::decode(bytes, MAX_GOSSIP)?;
                 Ok(Self::Batch(Batch::read(&form.batch, origins)?))
             }
-            GOSSIP_CHECKPOINT => {
+            kind @ (GOSSIP_CHECKPOINT | GOSSIP_SETTLED) => {
                 let form: CheckpointForm = codec::decode(bytes, MAX_GOSSIP)?;
                 let note = Note::parse(form.checkpoint.as_bytes())?;
-                Ok(Self::Checkpoint(log_of(&note, origins)?, note))
+                let log = log_of(&note, origins)?;
+                let settled = kind == GOSSIP_SETTLED;
+                Ok(if settled { Self::Settled(log, note) } else { Self::Checkpoint(log, note) })
             }
             other => Err(WireError::Unknown(other)),
         }
@@ -241,12 +275,26 @@ impl Heads {
     #[must_use]
     pub fn told_to(&self, member: MemberId, time: Timestamp) -> Self {
         let heard = self.heard.iter().filter(|(log, _)| log.member == member).cloned().collect();
-        Self { time, heads: self.heads.clone(), heard }
+        Self { time, heads: self.heads.clone(), heard, settled: self.some_settled(time) }
+    }
+
+    /// As many settled checkpoints as [`SETTLED_BYTES`] hold, from another one on each time.
+    fn some_settled(&self, time: Timestamp) -> Vec<(LogId, Note)> {
+        let count = self.settled.len();
+        let start = usize::try_from(time.0).unwrap_or_default().checked_rem(count).unwrap_or_default();
+        let from_start = self.settled.iter().cycle().skip(start).take(count);
+        let mut bytes = 0;
+        let fits = from_start.take_while(|(_, note)| {
+            bytes += note.length();
+            bytes <= SETTLED_BYTES
+        });
+        fits.cloned().collect()
     }
 
     fn form(&self) -> HeadsForm {
         let texts = |notes: &[(LogId, Note)]| notes.iter().map(|(_, note)| note.to_string()).collect();
-        HeadsForm { kind: HEADS, time: self.time, heads: texts(&self.heads), heard: texts(&self.heard) }
+        let (heads, heard, settled) = (texts(&self.heads), texts(&self.heard), texts(&self.settled));
+        HeadsForm { kind: HEADS, time: self.time, heads, heard, settled }
     }
 
     fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
@@ -256,15 +304,15 @@ impl Heads {
             Ok((log_of(&note, origins)?, note))
         };
         let notes = |texts: &[String]| texts.iter().map(read).collect::<Result<Vec<_>, WireError>>();
-        let (heads, heard) = (notes(&form.heads)?, notes(&form.heard)?);
+        let (heads, heard, settled) = (notes(&form.heads)?, notes(&form.heard)?, notes(&form.settled)?);
         // Each may cost the engine a signature check: as many as there are logs, not as many as fit.
-        for told in [&heads, &heard] {
+        for told in [&heads, &heard, &settled] {
             let logs: BTreeSet<LogId> = told.iter().map(|(log, _)| *log).collect();
             if logs.len() < told.len() {
                 return Err(WireError::TwoHeads);
             }
         }
-        Ok(Self { time: form.time, heads, heard })
+        Ok(Self { time: form.time, heads, heard, settled })
     }
 }
 
@@ -279,6 +327,9 @@ impl Request {
             Self::Openings { log, indices } => {
                 let (origin, indices) = (origins.origin(*log), indices.clone());
                 codec::encode(&IndicesForm { kind: OPENINGS, origin, indices })
+            }
+            Self::Cosign(_, request) => {
+                codec::encode(&CheckpointForm { kind: COSIGN, checkpoint: request.to_string() })
             }
         }
     }
@@ -296,6 +347,11 @@ impl Request {
                 let form: IndicesForm = codec::decode(bytes, MAX_FRAME)?;
                 let log = origins.log(&form.origin).ok_or(WireError::Origin)?;
                 Ok(Self::Openings { log, indices: form.indices })
+            }
+            COSIGN => {
+                let form: CheckpointForm = codec::decode(bytes, MAX_REQUEST + 16)?;
+                let request = AddCheckpoint::parse(&form.checkpoint)?;
+                Ok(Self::Cosign(log_of(&request.checkpoint, origins)?, Box::new(request)))
             }
             other => Err(WireError::Unknown(other)),
         }
@@ -318,6 +374,9 @@ impl Answer {
                 let form = |(index, opening): &(u64, Vec<u8>)| OpeningForm { index: *index, opening: opening.clone() };
                 codec::encode(&OpeningsForm { kind: OPENINGS, openings: openings.iter().map(form).collect() })
             }
+            Self::Witness(answer) => {
+                codec::encode(&WitnessForm { kind: COSIGN, status: answer.status(), body: answer.body() })
+            }
             Self::NotHeld => status(NOT_HELD),
             Self::Busy => status(BUSY),
         }
@@ -337,6 +396,11 @@ impl Answer {
                     return Err(WireError::LongOpening);
                 }
                 Ok(Self::Openings(form.openings.into_iter().map(|form| (form.index, form.opening)).collect()))
+            }
+            COSIGN => {
+                let form: WitnessForm = codec::decode(bytes, MAX_FRAME)?;
+                let answer = WitnessAnswer::parse(form.status, &form.body)?;
+                Ok(Self::Witness(answer.ok_or(WireError::Unknown(form.status))?))
             }
             STATUS => {
                 let form: StatusForm = codec::decode(bytes, MAX_FRAME)?;
@@ -375,11 +439,13 @@ mod tests {
         let (federation, note) = world();
         let origins = federation.origins();
         let one = || vec![(log(), note.clone())];
-        let heads = Heads { time: Timestamp(7), heads: one(), heard: one() };
+        let heads = Heads { time: Timestamp(7), heads: one(), heard: one(), settled: one() };
+        let witnessing = AddCheckpoint { old: 1, proof: vec![Digest([3; 32])], checkpoint: note.clone() };
         for request in [
             Request::Heads(heads.clone()),
             Request::Range { log: log(), from: 5, to: 9 },
             Request::Openings { log: log(), indices: vec![1, 2, 9] },
+            Request::Cosign(log(), Box::new(witnessing)),
         ] {
             assert_eq!(Request::decode(&request.encode(origins), origins), Ok(request));
         }
@@ -388,6 +454,8 @@ mod tests {
             Answer::Heads(heads),
             Answer::Range(Box::new(batch.clone())),
             Answer::Openings(vec![(4, vec![1, 2, 3])]),
+            Answer::Witness(WitnessAnswer::Cosigned(note.signatures().to_vec())),
+            Answer::Witness(WitnessAnswer::Conflict(7)),
             Answer::NotHeld,
             Answer::Busy,
         ] {
@@ -396,7 +464,9 @@ mod tests {
         let gossip = Gossip::encode_batch(batch.encode(origins));
         assert_eq!(Gossip::decode(&gossip, origins), Ok(Gossip::Batch(batch)));
         let gossip = Gossip::encode_checkpoint(&note);
-        assert_eq!(Gossip::decode(&gossip, origins), Ok(Gossip::Checkpoint(log(), note)));
+        assert_eq!(Gossip::decode(&gossip, origins), Ok(Gossip::Checkpoint(log(), note.clone())));
+        let gossip = Gossip::encode_settled(&note);
+        assert_eq!(Gossip::decode(&gossip, origins), Ok(Gossip::Settled(log(), note)));
     }
 
     #[test]
@@ -414,8 +484,9 @@ mod tests {
         let origins = federation.origins();
         for (count, good) in [(MAX_HEADS, true), (MAX_HEADS + 1, false)] {
             let (some, none) = (vec![String::new(); count], Vec::new);
-            for (heads, heard) in [(some.clone(), none()), (none(), some)] {
-                let bytes = codec::encode(&HeadsForm { kind: HEADS, time: Timestamp(7), heads, heard });
+            let lists = [(some.clone(), none(), none()), (none(), some.clone(), none()), (none(), none(), some)];
+            for (heads, heard, settled) in lists {
+                let bytes = codec::encode(&HeadsForm { kind: HEADS, time: Timestamp(7), heads, heard, settled });
                 // Within the bounds they are read, and found to be no notes.
                 assert_eq!(matches!(Request::decode(&bytes, origins), Err(WireError::Note(_))), good, "{count}");
             }
@@ -424,7 +495,8 @@ mod tests {
         assert!(Answer::decode(&openings(MAX_OPENINGS), origins).is_ok());
         assert!(matches!(Answer::decode(&openings(MAX_OPENINGS + 1), origins), Err(WireError::Codec(_))));
 
-        let all = Heads { time: Timestamp(7), heads: vec![(log(), note.clone())], heard: vec![(log(), note)] };
+        let one = || vec![(log(), note.clone())];
+        let all = Heads { time: Timestamp(7), heads: one(), heard: one(), settled: Vec::new() };
         assert_eq!(all.told_to(log().member, Timestamp(8)).heard.len(), 1);
         assert!(all.told_to("bolt".parse().unwrap(), Timestamp(8)).heard.is_empty());
     }
@@ -444,9 +516,27 @@ mod tests {
     #[test]
     fn a_log_has_one_head() {
         let (federation, note) = world();
-        let twice = Heads { time: Timestamp(7), heads: vec![(log(), note.clone()), (log(), note)], heard: vec![] };
+        let heads = vec![(log(), note.clone()), (log(), note)];
+        let twice = Heads { time: Timestamp(7), heads, heard: vec![], settled: vec![] };
         let bytes = Request::Heads(twice).encode(federation.origins());
         assert_eq!(Request::decode(&bytes, federation.origins()), Err(WireError::TwoHeads));
+    }
+
+    /// Settled checkpoints of many logs are told in turn.
+    #[test]
+    fn all_settled_checkpoints_are_told_in_time() {
+        let (_, note) = world();
+        let count = 3 * SETTLED_BYTES / note.length();
+        let settled: Vec<_> =
+            (0..count).map(|epoch| (LogId { epoch: u32::try_from(epoch).unwrap(), ..log() }, note.clone())).collect();
+        let all = Heads { settled, ..Heads::default() };
+        let mut told = BTreeSet::new();
+        for second in 0..20 {
+            let some = all.told_to(log().member, Timestamp(1_767_225_600_000 + second * 10_037)).settled;
+            assert!(some.len() <= count / 3);
+            told.extend(some.into_iter().map(|(log, _)| log));
+        }
+        assert_eq!(told.len(), count);
     }
 
     proptest! {

@@ -4,6 +4,7 @@ mod audit;
 mod import;
 mod matching;
 mod measure;
+mod settle;
 mod socket;
 mod statements;
 
@@ -18,6 +19,8 @@ pub enum Bench {
     Import(import::Import),
     /// How fast hashes are matched, in process.
     Match(matching::Match),
+    /// How soon statements are settled, among seven nodes.
+    Settle(settle::Settle),
     /// How fast a node answers over its socket.
     Socket(socket::Socket),
 }
@@ -28,6 +31,7 @@ impl Bench {
         match self {
             Self::Audit(audit) => audit.run().await,
             Self::Import(import) => import.run().await,
+            Self::Settle(settle) => settle.run().await,
             Self::Socket(socket) => socket.run().await,
             Self::Match(matching) => tokio::task::block_in_place(|| matching.run()),
         }

@@ -107,7 +107,7 @@ impl Crab {
     /// A frame that tells these heads at this time.
     pub(super) fn heads(&self, time: Timestamp, heads: &[Note]) -> Vec<u8> {
         let heads = heads.iter().map(|note| (self.log, note.clone())).collect();
-        framed(&Answer::Heads(Heads { time, heads, heard: Vec::new() }).encode(self.origins()))
+        framed(&Answer::Heads(Heads { time, heads, ..Heads::default() }).encode(self.origins()))
     }
 
     pub(super) fn range(&self, batch: &Batch) -> Vec<u8> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -15,6 +16,7 @@ use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::Salt;
 use hashmesh_protocol::statement::{Labels, Position};
 use hashmesh_protocol::time::Timestamp;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +36,9 @@ const MAX_STATEMENTS: usize = MAX_LEAVES;
 
 /// How long a publication waits for its signature, if the caller does not say.
 const WAIT: u64 = 30;
+
+/// How often somebody who waits for the witnesses looks: as often as the status changes.
+const SETTLED_POLL: Duration = Duration::from_millis(5);
 
 /// How long the driver may take to show that it has taken up an order: it shows itself every second.
 const TAKEN_UP: Duration = Duration::from_secs(30);
@@ -65,9 +70,31 @@ pub fn router(view: Arc<View>) -> Router {
         .with_state(view)
 }
 
+/// For how much a publication waits.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Patience {
+    #[serde(default)]
+    wait: Until,
+}
+
+/// What a publication waits for.
+#[derive(Clone, Copy, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Until {
+    /// That it is durable and signed.
+    #[default]
+    Signed,
+    /// That it is settled as well.
+    Settled,
+}
+
 /// Publishes statements in the member's name.
-#[utoipa::path(post, path = "/v1/statements", request_body = StatementsRequest, responses(
-    (status = 200, body = PublishAnswer, description = "what became of each; what is placed is durable and signed"),
+#[utoipa::path(post, path = "/v1/statements", params(
+    ("wait" = Option<String>, Query, description = "`settled`: until enough witnesses have cosigned it; `signed` if absent"),
+), request_body = StatementsRequest, responses(
+    (status = 200, body = PublishAnswer, description = "what became of each; what is placed is durable and signed, and \
+        settled unless it says why not yet"),
     (status = 400, description = "not what was expected; nothing was published"),
     (status = 413, description = "too many at once"),
     (status = 503, description = "nothing is being signed now, with the reason; repeating it is safe"),
@@ -75,8 +102,10 @@ pub fn router(view: Arc<View>) -> Router {
 pub(super) async fn statements(
     State(view): State<Arc<View>>,
     Extension(actor): Extension<Actor>,
+    patience: Result<Query<Patience>, QueryRejection>,
     Read { value: request, encoding }: Read<StatementsRequest>,
 ) -> Result<Response, Problem> {
+    let Query(patience) = patience.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     check_count(request.statements.len())?;
     let count = request.statements.len();
     let preparing = view.clone();
@@ -87,8 +116,35 @@ pub(super) async fn statements(
     });
     let drafts = drafts.await?;
     let wait = Duration::from_secs(request.wait.unwrap_or(WAIT).min(3600));
-    let answer = publish(&view, actor, "statements", drafts, wait, true).await?;
+    let begun = Instant::now();
+    let mut answer = publish(&view, actor, "statements", drafts, wait, true).await?;
+    if patience.wait == Until::Settled {
+        answer.unsettled = settled(&view, &answer, wait.saturating_sub(begun.elapsed())).await;
+        answer.settled = Some(answer.unsettled.is_none());
+    }
     Ok(encoding.answer(&answer))
+}
+
+/// Waits until all that was placed is settled; why it is not, if it is not in time.
+async fn settled(view: &View, answer: &PublishAnswer, wait: Duration) -> Option<String> {
+    let positions = answer.results.iter().filter_map(|result| parse_position(result.position.as_deref()?));
+    let last = positions.max_by_key(|position| (position.epoch, position.index))?;
+    let begun = Instant::now();
+    loop {
+        let status = view.shared.status.load();
+        let own = status.own.and_then(|own| status.logs.iter().find(|log| log.log == own));
+        if own.is_some_and(|own| own.log.epoch > last.epoch || own.settled > last.index) {
+            return None;
+        }
+        if begun.elapsed() >= wait || view.shared.stopped.load().is_some() {
+            let why = own.and_then(|own| own.cannot_settle.as_ref()).map(|why| format!(": {why}")).unwrap_or_default();
+            return Some(format!(
+                "durable and signed, but not settled within the time given; it will settle later{why}"
+            ));
+        }
+        drop(status);
+        sleep(SETTLED_POLL).await;
+    }
 }
 
 /// Publishes many additions that have everything in common but the hash.
@@ -282,7 +338,7 @@ async fn publish(
         return Err(problem);
     }
     if drafts.is_empty() {
-        return Ok(PublishAnswer { origin, added: 0, known: 0, results: Vec::new() });
+        return Ok(PublishAnswer { origin, added: 0, known: 0, results: Vec::new(), settled: None, unsettled: None });
     }
     write_down(view, actor, act, json!({ "statements": drafts.len() }))?;
     let mut refused = Vec::new();
@@ -318,7 +374,7 @@ async fn publish(
     }
     results.sort_by_key(|result| result.item);
     view.metrics.published(added);
-    Ok(PublishAnswer { origin, added, known, results })
+    Ok(PublishAnswer { origin, added, known, results, settled: None, unsettled: None })
 }
 
 /// Hands drafts to the driver and waits until they are durable and signed.

@@ -47,7 +47,7 @@ pub(super) async fn begin(
         let genesis = genesis.map_err(|error| unreadable(&error))?;
         let mut logs = Vec::new();
         for &log in view.federation.logs().keys() {
-            let newest = view.archive.checkpoint(log, 0, u64::MAX).map_err(|error| unreadable(&error))?;
+            let newest = view.archive.signed(log, 0, u64::MAX).map_err(|error| unreadable(&error))?;
             if let Some((size, _)) = newest {
                 logs.push(ExportedLog { member: log.member.to_string(), epoch: log.epoch, size });
             }
@@ -83,7 +83,7 @@ pub(super) async fn checkpoints(
     let answer = off_thread(move || {
         let (mut checkpoints, mut up_to) = (Vec::new(), part.up_to.unwrap_or(u64::MAX));
         while checkpoints.len() < MAX_CHECKPOINTS {
-            let found = view.archive.checkpoint(log, 0, up_to).map_err(|error| unreadable(&error))?;
+            let found = view.archive.signed(log, 0, up_to).map_err(|error| unreadable(&error))?;
             let Some((size, note)) = found else { break };
             checkpoints.push(note.to_string());
             up_to = size - 1;
@@ -124,7 +124,7 @@ pub(super) async fn leaves(
     let Query(part) = part.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let body = off_thread(move || {
         // Leaves that nothing signed covers yet are nobody's business.
-        let newest = view.archive.checkpoint(log, 0, u64::MAX).map_err(|error| unreadable(&error))?;
+        let newest = view.archive.signed(log, 0, u64::MAX).map_err(|error| unreadable(&error))?;
         let signed = newest.map_or(0, |(size, _)| size);
         let to = part.to.min(part.from.saturating_add(MAX_LEAVES)).min(signed);
         let bundles = view.archive.bundles(log, part.from, to, usize::MAX).map_err(|error| unreadable(&error))?;

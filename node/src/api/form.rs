@@ -205,7 +205,7 @@ pub struct ReleaseRequest {
 pub struct StatementsRequest {
     /// What to say, at most 8,192.
     pub statements: Vec<StatementForm>,
-    /// Seconds to wait until it is signed; 30 if absent.
+    /// Seconds to wait until it is signed, and with `wait=settled` settled; 30 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<u64>,
 }
@@ -304,6 +304,12 @@ pub struct PublishAnswer {
     pub known: u64,
     /// One an item, in order; of an import, only those that were refused.
     pub results: Vec<PublishResult>,
+    /// With `wait=settled`: whether all that is placed is settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<bool>,
+    /// Why not, if not. It is durable and signed, and will settle later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<String>,
 }
 
 /// What became of one item.
@@ -440,6 +446,12 @@ pub struct LogForm {
     pub last: Option<String>,
     /// Openings that are missing.
     pub missing: u64,
+    /// Statements that are settled.
+    #[serde(default)]
+    pub settled: u64,
+    /// Why no more can be settled now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cannot_settle: Option<String>,
     /// Whether its author has signed two histories.
     #[serde(default)]
     pub forked: bool,
@@ -550,6 +562,9 @@ pub struct LogAnswer {
     pub origin: String,
     /// How many statements it has here.
     pub size: u64,
+    /// How many of them, from the first on, are settled.
+    #[serde(default)]
+    pub settled: u64,
     /// The statements asked for, in order.
     pub entries: Vec<EntryForm>,
 }
@@ -578,6 +593,9 @@ pub struct EntryForm {
     /// Whether the opening is missing here.
     #[serde(default, skip_serializing_if = "is_false")]
     pub missing: bool,
+    /// Whether enough witnesses have cosigned a tree that holds it.
+    #[serde(default)]
+    pub settled: bool,
     /// The remark that its author made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

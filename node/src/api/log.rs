@@ -49,14 +49,16 @@ pub(super) async fn show(
     let status = view.shared.status.load();
     let log = status.logs.iter().rev().find(|log| log.log.member == member);
     let missing = || Problem::new(StatusCode::NOT_FOUND, format!("{member} is not a member of this federation"));
-    let (id, size, origin) = log.map(|log| (log.log, log.size, log.origin.clone())).ok_or_else(missing)?;
+    let log = log.ok_or_else(missing)?;
+    let (id, size, settled, origin) = (log.log, log.size, log.settled, log.origin.clone());
     let limit = part.limit.unwrap_or(20).min(MAX_ENTRIES);
     let from = part.from.unwrap_or(size.saturating_sub(limit)).min(size);
     let reading = Arc::clone(&view);
     let read = spawn_blocking(move || read(&reading, id, from, size.min(from + limit)));
     let failed = |error: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error);
-    let entries = read.await.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
-    Ok(Encoding::wanted(&headers).answer(&LogAnswer { origin, size, entries }))
+    let mut entries = read.await.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+    entries.iter_mut().for_each(|entry| entry.settled = entry.index < settled);
+    Ok(Encoding::wanted(&headers).answer(&LogAnswer { origin, size, settled, entries }))
 }
 
 fn read(view: &View, log: LogId, from: u64, to: u64) -> Result<Vec<EntryForm>, String> {
@@ -111,6 +113,7 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         reason,
         ends: statement.ends().map(|position| position.to_string()),
         missing: entry.disclosure == Disclosure::Missing,
+        settled: false,
         note: Opening::decode(opening).ok().and_then(|opening| opening.note),
     }
 }

@@ -89,6 +89,7 @@ pub(super) async fn show(State(view): State<Arc<View>>) -> Result<Response, Prob
         "Statements known to exist and not held yet, by log",
         by_log(|log| log.known - log.size),
     );
+    registry.register("log_settled", "Statements that are settled, by log", by_log(|log| log.settled));
     registry.register("openings_missing", "Openings that are missing, by log", by_log(|log| log.missing));
     registry.register("peers", "Connected nodes of other members", gauge(status.peers.len() as u64));
     registry.register("isolated", "1 if too few members were heard lately", gauge(u64::from(view.is_isolated())));

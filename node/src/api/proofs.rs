@@ -102,7 +102,7 @@ fn checkpoint(view: &View, log: LogId, index: u64) -> Result<Option<(u64, Note)>
     let mut newest = None;
     let mut up_to = u64::MAX;
     for _ in 0..LOOKED_AT {
-        let kept = view.archive.checkpoint(log, index, up_to).map_err(|error| unreadable(&error))?;
+        let kept = view.archive.signed(log, index, up_to).map_err(|error| unreadable(&error))?;
         let Some((size, note)) = kept else { break };
         if settled_at(&view.federation, log, &note).is_some() {
             return Ok(Some((size, note)));

@@ -76,6 +76,8 @@ fn log(status: &LogStatus) -> LogForm {
         root: status.root.to_string(),
         last: status.last.map(|time| time.to_string()),
         missing: status.missing,
+        settled: status.settled,
+        cannot_settle: status.cannot_settle.as_ref().map(ToString::to_string),
         forked: status.forked,
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hashmesh_protocol::content_hash::{ContentHash, MAX_PDQ_QUALITY, Media};
 use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::statement::Reason;
@@ -37,6 +37,24 @@ pub(super) struct About {
     pub(super) note: Option<String>,
 }
 
+/// How long to wait.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Until it is signed, or settled: cosigned by enough of the other members.
+    #[arg(long, value_enum, default_value_t = Until::Signed)]
+    wait: Until,
+    /// For how long at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Until {
+    Signed,
+    Settled,
+}
+
 /// Put hashes on the list.
 #[derive(Args, Debug)]
 pub(super) struct Add {
@@ -51,6 +69,8 @@ pub(super) struct Add {
     quality: Option<u8>,
     #[command(flatten)]
     about: About,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// Reads a medium by its name.
@@ -85,7 +105,7 @@ impl Add {
             incident: self.about.incident,
             note: self.about.note.clone(),
         });
-        send(context, statements.collect()).await
+        send(context, statements.collect(), self.patience).await
     }
 }
 
@@ -101,6 +121,8 @@ pub(super) struct Dispute {
     /// A remark for the other members' people.
     #[arg(long)]
     note: Option<String>,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 impl Dispute {
@@ -110,7 +132,7 @@ impl Dispute {
             reason: self.reason,
             note: self.note.clone(),
         });
-        send(context, statements.collect()).await
+        send(context, statements.collect(), self.patience).await
     }
 }
 
@@ -126,6 +148,8 @@ pub(super) struct Revoke {
     /// Why: other, mistake, lawful, mislabelled, too-broad, appeal, legal-order, obsolete.
     #[arg(long, value_parser = reason, default_value = "mistake")]
     reason: Reason,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 impl Revoke {
@@ -141,17 +165,22 @@ impl Revoke {
             position: Some(position.clone()),
             reason,
         });
-        send(context, by_hash.chain(by_position).collect()).await
+        send(context, by_hash.chain(by_position).collect(), self.patience).await
     }
 }
 
-async fn send(context: &Context, statements: Vec<StatementForm>) -> anyhow::Result<Done> {
+async fn send(context: &Context, statements: Vec<StatementForm>, patience: Patience) -> anyhow::Result<Done> {
     if statements.len() > AT_ONCE {
         bail!("{} statements at once; at most {AT_ONCE} (hashmesh import takes any number)", statements.len());
     }
     let named: Vec<String> = statements.iter().map(name).collect();
     let mut client = Client::admin(&context.folder).await?;
-    let answer: PublishAnswer = client.post("/v1/statements", &StatementsRequest { statements, wait: None }).await?;
+    let path = match patience.wait {
+        Until::Signed => "/v1/statements",
+        Until::Settled => "/v1/statements?wait=settled",
+    };
+    let request = StatementsRequest { statements, wait: Some(patience.timeout) };
+    let answer: PublishAnswer = client.post(path, &request).await?;
     let refused: Vec<_> = answer.results.iter().filter(|result| result.status == PublishStatus::Refused).collect();
     let none = !refused.is_empty() && refused.len() == answer.results.len();
     // One reason is said once: in the error.
@@ -169,7 +198,11 @@ async fn send(context: &Context, statements: Vec<StatementForm>) -> anyhow::Resu
             table(&["STATUS", "STATEMENT", "POSITION"], &rows.collect::<Vec<_>>())
         })?;
     }
+    if let Some(why) = &answer.unsettled {
+        complain(format_args!("hashmesh: {why}"));
+    }
     match refused.as_slice() {
+        [] if answer.settled == Some(false) => Ok(Done::Part),
         [] => Ok(Done::Whole),
         [only] if none => bail!("nothing was published: {}", only.error.as_deref().unwrap_or("refused")),
         _ if none => bail!("nothing was published"),

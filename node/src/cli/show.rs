@@ -55,6 +55,11 @@ fn describe(status: &StatusAnswer) -> String {
     for warning in &status.warnings {
         writeln!(text, "warning     {warning}").expect("writing to memory");
     }
+    for log in &status.logs {
+        if let Some(why) = &log.cannot_settle {
+            writeln!(text, "unsettled   {} cannot settle now: {why}", log.member).expect("writing to memory");
+        }
+    }
     for alarm in &status.alarms {
         writeln!(text, "ALARM       {} {}", alarm.time, escaped(&alarm.text)).expect("writing to memory");
     }
@@ -69,9 +74,9 @@ fn describe(status: &StatusAnswer) -> String {
         .map(|log| {
             let state = if log.forked { "FORKED" } else { "" };
             let last = log.last.clone().unwrap_or_default();
-            let counts = [log.size, log.lag, log.missing].map(|count| count.to_string());
-            let [size, lag, missing] = counts;
-            vec![log.member.clone(), size, lag, missing, last, log.root[..16].to_owned(), state.to_owned()]
+            let counts = [log.size, log.settled, log.lag, log.missing].map(|count| count.to_string());
+            let [size, settled, lag, missing] = counts;
+            vec![log.member.clone(), size, settled, lag, missing, last, log.root[..16].to_owned(), state.to_owned()]
         })
         .collect();
     let index: Vec<_> =
@@ -80,7 +85,7 @@ fn describe(status: &StatusAnswer) -> String {
         text,
         "\n{}\n{}\n{}",
         table(&["PEER", "HEARD", "KEY"], &peers),
-        table(&["LOG", "SIZE", "LAG", "MISSING", "LAST", "ROOT", ""], &logs),
+        table(&["LOG", "SIZE", "SETTLED", "LAG", "MISSING", "LAST", "ROOT", ""], &logs),
         table(&["HASHES", "LIVE", "KNOWN"], &index),
     )
     .expect("writing to memory");
@@ -119,11 +124,12 @@ impl Log {
                 let ends = entry.ends.as_ref().map(|ends| format!("ends {ends}")).unwrap_or_default();
                 let mut detail = vec![entry.labels.join("+"), entry.reason.clone().unwrap_or_default(), ends];
                 detail.push(entry.note.clone().unwrap_or_default());
+                detail.push(if entry.settled { String::new() } else { "not settled yet".to_owned() });
                 detail.retain(|part| !part.is_empty());
                 vec![entry.index.to_string(), entry.time.clone(), entry.say.clone(), what, detail.join("; ")]
             });
             let rows = table(&["INDEX", "TIME", "SAYS", "HASH", "DETAIL"], &rows.collect::<Vec<_>>());
-            format!("{}, {} statements\n{rows}", log.origin, log.size)
+            format!("{}, {} statements, {} of them settled\n{rows}", log.origin, log.size, log.settled)
         })?;
         Ok(Done::Whole)
     }

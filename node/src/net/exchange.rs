@@ -1,4 +1,4 @@
-//! Questions and answers: one long-lived stream each way between two peers (SPEC 13.4).
+//! Questions and answers: a long-lived stream each way between two peers, and one for witnesses (SPEC 13.4).
 //!
 //! Each node opens a stream for its own questions and reads the answers on it, in order; on the stream that the other opened
 //! it answers. So no end ever writes without the other reading, and one round trip is paid once, not for every request.
@@ -18,10 +18,11 @@ use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::serve::{self, Archive as _};
 use hashmesh_protocol::wire::{Answer, Request, WireError};
-use libp2p::PeerId;
+use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
+use libp2p::{PeerId, StreamProtocol};
 use libp2p_stream::{Control, IncomingStreams};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -52,11 +53,12 @@ pub(super) async fn ask(
     shared: Arc<Shared>,
     mut control: Control,
     key: PublicKey,
+    protocol: StreamProtocol,
     mut questions: mpsc::Receiver<Request>,
 ) {
     let Some(peer) = peer_id(&key) else { return };
     loop {
-        match control.open_stream(peer, shared.exchange.clone()).await {
+        match control.open_stream(peer, protocol.clone()).await {
             Ok(stream) => {
                 let asked = Mutex::new(VecDeque::new());
                 let (reader, writer) = stream.split();
@@ -258,6 +260,10 @@ async fn answer(
         told.map_err(|_| Broken::Io(io::ErrorKind::BrokenPipe.into()))?;
         return Ok(Answer::Heads(ours).encode(origins));
     }
+    if let Request::Cosign(log, request) = request {
+        let answer = cosign(shared, key, log, request).await?;
+        return Ok(answer.map_or(Answer::Busy, Answer::Witness).encode(origins));
+    }
     let Ok(_permit) = serving.acquire().await else { return Ok(Answer::Busy.encode(origins)) };
     let reading = Arc::clone(shared);
     let served = spawn_blocking(move || {
@@ -265,7 +271,7 @@ async fn answer(
         match request {
             Request::Range { log, from, to } => serve::range(&*reading.archive, origins, log, from, to),
             Request::Openings { log, indices } => serve::openings(&*reading.archive, origins, log, &indices),
-            Request::Heads(_) => Ok(Answer::NotHeld.encode(origins)),
+            Request::Heads(_) | Request::Cosign(..) => Ok(Answer::NotHeld.encode(origins)),
         }
     });
     match served.await {
@@ -276,4 +282,27 @@ async fn answer(
         }
         Err(_) => Ok(Answer::NotHeld.encode(origins)),
     }
+}
+
+/// Has the driver decide about a request for a cosignature; `None`: not now.
+async fn cosign(
+    shared: &Shared,
+    from: PublicKey,
+    log: LogId,
+    request: Box<AddCheckpoint>,
+) -> Result<Option<WitnessAnswer>, Broken> {
+    let (tell, told) = oneshot::channel();
+    let ticket = {
+        let mut tickets = shared.tickets.lock();
+        tickets.next += 1;
+        let ticket = tickets.next;
+        tickets.waiting.insert(ticket, tell);
+        ticket
+    };
+    let sent = send(shared, Lane::Urgent, Input::AskedToCosign { ticket, from, log, request }).await;
+    // The driver answers before that, unless it has ended.
+    let answered = timeout(PATIENCE, told).await;
+    shared.tickets.lock().waiting.remove(&ticket);
+    sent?;
+    Ok(answered.ok().and_then(Result::ok).flatten())
 }

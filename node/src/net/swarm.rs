@@ -24,7 +24,7 @@ use super::dial::{self, Dialler};
 use super::gate::{Gate, Guarded, GuestList};
 use super::gossip::{Gossipsub, PACE, gossipsub, topic};
 use super::pace::Buckets;
-use super::{NetError, Order, QUESTIONS, Shared, exchange, keypair, nodes_by_id, text};
+use super::{NetError, Order, QUESTIONS, Questions, Shared, exchange, keypair, nodes_by_id, text};
 use crate::config::Config;
 use crate::mailbox::Lane;
 use crate::sentence::sentence;
@@ -86,8 +86,10 @@ pub(super) async fn start(
     }
     let dialler = Dialler::new(*swarm.local_peer_id(), targets(&members, config)?);
     let mut control = swarm.behaviour().stream.new_control();
-    let incoming = control.accept(shared.exchange.clone()).map_err(|error| NetError::Setting(error.to_string()))?;
-    tokio::spawn(exchange::serve_all(Arc::clone(shared), incoming));
+    for protocol in [&shared.exchange, &shared.witness] {
+        let incoming = control.accept(protocol.clone()).map_err(|error| NetError::Setting(error.to_string()))?;
+        tokio::spawn(exchange::serve_all(Arc::clone(shared), incoming));
+    }
     let (unread, messages) = mpsc::channel(UNREAD);
     read_gossip(Arc::clone(shared), messages);
     let task = Task {
@@ -209,7 +211,7 @@ struct Task {
     buckets: Buckets,
     unjudged: Unjudged,
     /// The tasks that ask connected peers.
-    asking: HashMap<PeerId, AbortHandle>,
+    asking: HashMap<PeerId, [AbortHandle; 2]>,
     failed_pings: HashMap<ConnectionId, u32>,
 }
 
@@ -334,11 +336,14 @@ impl Task {
         let Some(&(key, member)) = self.members.get(&peer) else { return };
         tracing::info!(%member, address, "connected");
         self.dialler.connected(&peer);
-        let (questions, asked) = mpsc::channel(QUESTIONS);
-        self.shared.questions.write().insert(key, questions);
-        let asking = tokio::spawn(exchange::ask(self.shared.clone(), self.control.clone(), key, asked));
-        if let Some(old) = self.asking.insert(peer, asking.abort_handle()) {
-            old.abort();
+        let ((exchange, asked), (witness, to_cosign)) = (mpsc::channel(QUESTIONS), mpsc::channel(QUESTIONS));
+        self.shared.questions.write().insert(key, Questions { exchange, witness });
+        let asking = [(&self.shared.exchange, asked), (&self.shared.witness, to_cosign)].map(|(protocol, asked)| {
+            let ask = exchange::ask(self.shared.clone(), self.control.clone(), key, protocol.clone(), asked);
+            tokio::spawn(ask).abort_handle()
+        });
+        if let Some(old) = self.asking.insert(peer, asking) {
+            old.iter().for_each(AbortHandle::abort);
         }
         self.shared.mailbox.post(Input::PeerUp(key));
     }
@@ -349,7 +354,7 @@ impl Task {
         self.dialler.gone(&peer);
         self.shared.questions.write().remove(&key);
         if let Some(asking) = self.asking.remove(&peer) {
-            asking.abort();
+            asking.iter().for_each(AbortHandle::abort);
         }
         self.shared.mailbox.post(Input::PeerDown(key));
     }

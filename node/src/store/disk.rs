@@ -1,7 +1,7 @@
 //! The store on disk.
 //!
 //! Trees of the database: `meta` (format), `logs` (log to number), `leaves` and `openings` (rows of 64, see
-//! [`groups`](super::groups)), `checkpoints` (number and size to note, in pieces like the rows), `marks` (number to how far
+//! [`groups`](super::groups)), `checkpoints` and `settled` (number and size to note, in pieces like the rows), `marks` (number to how far
 //! the log has come, now and one commit ago). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and
 //! what it says is verified against the leaves when they are loaded.
 
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::MAX_LEAVES;
 use hashmesh_protocol::ledger::{Admitted, Mark};
@@ -33,6 +34,9 @@ const FORMAT: u32 = 1;
 /// garbage behind that is collected by hand: 20 rows of 3.5 KB keep both small.
 const PIECES_A_WRITE: usize = 20;
 
+/// Milliseconds in an hour.
+const HOUR: u64 = 3_600_000;
+
 /// No two kept checkpoints of a log are farther apart than this, unless the batches were: so whoever fetches ranges finds a
 /// checkpoint at their end.
 const CHECKPOINT_GAP: u64 = MAX_LEAVES as u64;
@@ -53,6 +57,7 @@ pub struct DiskArchive {
     leaves: sled::Tree,
     openings: sled::Tree,
     checkpoints: sled::Tree,
+    settled: sled::Tree,
     /// Held while rows are written, so that nobody reads some pieces of a row before that and others after.
     rows: RwLock<()>,
     numbers: RwLock<HashMap<LogId, LogNumber>>,
@@ -71,6 +76,8 @@ struct Written {
     openings: Tail,
     /// Sizes of the last three checkpoints kept.
     checkpoints: [u64; 3],
+    /// Size and hour of the last settled checkpoint kept.
+    settled: Option<(u64, u64)>,
 }
 
 impl DiskStore {
@@ -85,6 +92,7 @@ impl DiskStore {
             leaves: tree("leaves")?,
             openings: tree("openings")?,
             checkpoints: tree("checkpoints")?,
+            settled: tree("settled")?,
             rows: RwLock::default(),
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
@@ -197,6 +205,21 @@ impl DiskStore {
         writes.checkpoints.insert(key(written.number, size), Some(checkpoint.note().to_string().into_bytes()));
     }
 
+    /// Keeps a settled checkpoint: of each hour the last one, as proof of what stood in the log by then.
+    fn add_settled(&mut self, log: LogId, settled: &SettledCheckpoint, writes: &mut Writes) -> Result<(), StoreError> {
+        let number = self.number(log)?;
+        let written = self.written.get_mut(&log).expect("it has a number");
+        let (size, hour) = (settled.size(), settled.time().0 / HOUR);
+        if let Some((last, its_hour)) = written.settled.replace((size, hour))
+            && last != size
+            && its_hour == hour
+        {
+            writes.settled.insert(key(number, last), None);
+        }
+        writes.settled.insert(key(number, size), Some(settled.cosigned().note().to_string().into_bytes()));
+        Ok(())
+    }
+
     /// Removes rows and checkpoints beyond a mark. The last row may hold leaves beyond it; they are written over.
     fn cut(&self, number: LogNumber, end: Mark) -> Result<(), StoreError> {
         let rows = key(number, end.size.div_ceil(GROUP))..key(number + 1, 0);
@@ -244,6 +267,7 @@ struct Writes {
     leaves: Rows,
     openings: Rows,
     checkpoints: Rows,
+    settled: Rows,
     marks: BTreeMap<LogNumber, (Mark, Mark)>,
 }
 
@@ -283,9 +307,11 @@ impl Store for DiskStore {
         };
         let middle = below(newest)?;
         let older = below(middle)?;
+        let settled = self.written.get(&log).and_then(|written| written.settled);
         let written = Written {
             number,
             mark: end,
+            settled,
             leaves: Tail::new(end.size, &leaves),
             openings: Tail::new(end.size, &openings),
             checkpoints: [older, middle, newest],
@@ -300,12 +326,16 @@ impl Store for DiskStore {
             match record {
                 Record::Leaves(admitted) => self.add_leaves(admitted, &mut writes)?,
                 Record::Opening(late) => self.add_opening(late.log(), late.index(), late.opening(), &mut writes)?,
+                Record::Settled(log, settled) => self.add_settled(*log, settled, &mut writes)?,
             }
         }
         self.write(&self.archive.openings, writes.openings)?;
         self.write(&self.archive.leaves, writes.leaves)?;
         self.write(&self.archive.checkpoints, writes.checkpoints)?;
-        self.write_marks(writes.marks)?;
+        self.write(&self.archive.settled, writes.settled)?;
+        if !writes.marks.is_empty() {
+            self.write_marks(writes.marks)?;
+        }
         // A crash up to here loses records that nobody has been told of, or some of them; what is left of a log leads to
         // the mark before or to the new one, and loading finds out which.
         self.sync()?;
@@ -315,6 +345,14 @@ impl Store for DiskStore {
             }
         }
         Ok(())
+    }
+
+    fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError> {
+        let Some(number) = self.archive.number(log) else { return Ok(None) };
+        let last_piece = [key(number, u64::MAX).as_slice(), &[u8::MAX]].concat();
+        let settled = &self.archive.settled;
+        let mut kept = settled.range(key(number, 0).to_vec()..=last_piece);
+        Ok(self.archive.newest(settled, number, kept.next_back())?.map(|(_, note)| note))
     }
 
     fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
@@ -344,20 +382,7 @@ impl Archive for DiskArchive {
     type Error = StoreError;
 
     fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
-        let Some(number) = self.number(log) else { return Ok(None) };
-        let up_to = up_to.min(self.ends.read().get(&log).copied().unwrap_or_default());
-        if above >= up_to {
-            return Ok(None);
-        }
-        let _reading = self.rows.read();
-        let last_piece = [key(number, up_to).as_slice(), &[u8::MAX]].concat();
-        let mut kept = self.checkpoints.range(key(number, above + 1).to_vec()..=last_piece);
-        let Some(found) = kept.next_back() else { return Ok(None) };
-        let (key, _) = found.map_err(|error| into_error(&self.path, error))?;
-        let size = key.get(4..12).and_then(|size| Some(u64::from_be_bytes(size.try_into().ok()?)));
-        let size = size.ok_or_else(|| self.unreadable("the size of a checkpoint"))?;
-        let note = Note::parse(&self.read_row(&self.checkpoints, number, size)?);
-        Ok(Some((size, note.map_err(|_| self.unreadable("a checkpoint"))?)))
+        self.kept(&self.checkpoints, log, above, up_to)
     }
 
     fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, StoreError> {
@@ -415,6 +440,43 @@ impl DiskArchive {
     fn row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {
         let _reading = self.rows.read();
         self.read_row(tree, log, group)
+    }
+
+    /// The largest checkpoint kept of a log with a size in `above + 1 ..= up_to`, with its cosignatures if it is settled: what
+    /// is shown to others than peers. All its leaves are stored.
+    pub fn signed(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
+        let own = self.kept(&self.checkpoints, log, above, up_to)?;
+        let settled = self.kept(&self.settled, log, above, up_to)?;
+        let size = |kept: &Option<(u64, Note)>| kept.as_ref().map_or(0, |(size, _)| *size);
+        Ok(if size(&own) > size(&settled) { own } else { settled })
+    }
+
+    /// The largest checkpoint in a tree whose leaves are stored.
+    fn kept(&self, tree: &sled::Tree, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
+        let Some(number) = self.number(log) else { return Ok(None) };
+        let up_to = up_to.min(self.ends.read().get(&log).copied().unwrap_or_default());
+        if above >= up_to {
+            return Ok(None);
+        }
+        let _reading = self.rows.read();
+        let last_piece = [key(number, up_to).as_slice(), &[u8::MAX]].concat();
+        let mut kept = tree.range(key(number, above + 1).to_vec()..=last_piece);
+        self.newest(tree, number, kept.next_back())
+    }
+
+    /// The note, with its size, whose last piece was found.
+    fn newest(
+        &self,
+        tree: &sled::Tree,
+        number: LogNumber,
+        last_piece: Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Result<Option<(u64, Note)>, StoreError> {
+        let Some(found) = last_piece else { return Ok(None) };
+        let (key, _) = found.map_err(|error| into_error(&self.path, error))?;
+        let size = key.get(4..12).and_then(|size| Some(u64::from_be_bytes(size.try_into().ok()?)));
+        let size = size.ok_or_else(|| self.unreadable("the size of a checkpoint"))?;
+        let note = Note::parse(&self.read_row(tree, number, size)?);
+        Ok(Some((size, note.map_err(|_| self.unreadable("a checkpoint"))?)))
     }
 
     fn read_row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {

@@ -1,6 +1,9 @@
 //! From the store back to a running node: every leaf through the same admission as ever.
 
+use std::sync::Arc;
+
 use hashmesh_protocol::catalog::Curator;
+use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Admitted, Damage, Ledger, Log, Mark};
@@ -62,6 +65,12 @@ pub fn load<S: Store>(
         store.resume(log, end)?;
         let checkpoint = store.checkpoint(log, 0, end.size)?.map(|(_, note)| note);
         ledger.restored(log, &end, checkpoint)?;
+        if let Some(note) = store.settled(log)? {
+            // What it has beyond the leaves was in a commit that did not reach the disk whole; it is true all the same.
+            let settled = SettledCheckpoint::open(note, log, federation).map_err(|e| StoreError::Settled(log, e))?;
+            ledger.settle(log, Arc::new(settled));
+            curator.settle(log, ledger.log(log).map_or(0, Log::settled_size), |_| ());
+        }
     }
     Ok(Loaded { ledger, cut })
 }

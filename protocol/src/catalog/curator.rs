@@ -72,9 +72,16 @@ impl Curator {
     }
 
     /// The first `size` leaves of a log are settled. Never fewer than before: what is settled stays so.
-    pub fn settle(&mut self, log: LogId, size: u64) {
+    pub fn settle(&mut self, log: LogId, size: u64, mut changed: impl FnMut(ContentId)) {
         let number = self.log_number(log);
-        self.catalog.logs[usize::from(number)].settled.fetch_max(size, Ordering::Relaxed);
+        let log = &self.catalog.logs[usize::from(number)];
+        let before = log.settled.fetch_max(size, Ordering::Relaxed);
+        for index in before..size {
+            let row = u32::try_from(index).map_or(NO_ROW, |at| log.rows.get(at));
+            if row != NO_ROW && row != UNOPENED {
+                changed(unpack(self.catalog.rows.contents.get(row - 1)));
+            }
+        }
     }
 
     /// Gives a statement its row, if it is of a known kind and its content hash is known.
@@ -354,9 +361,11 @@ mod tests {
         curator.show(&entries(log("acme"), 0, &[(Word::Add(1), None), (Word::Add(2), None)]), |_| ());
         let settled = |number| catalog.said(catalog.find(&md5(number)).unwrap()).all(|said| said.settled);
         assert!(!settled(1));
-        curator.settle(log("acme"), 1);
-        curator.settle(log("acme"), 0);
+        let mut changed = Vec::new();
+        curator.settle(log("acme"), 1, |id| changed.push(id));
+        curator.settle(log("acme"), 0, |id| changed.push(id));
         assert!(settled(1) && !settled(2));
+        assert_eq!(changed, [catalog.find(&md5(1)).unwrap()]);
     }
 
     /// SPEC 11.2, 11.3.

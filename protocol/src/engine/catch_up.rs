@@ -141,6 +141,7 @@ impl Engine {
             (Request::Heads(_), Some(Answer::Heads(heads))) => self.told(key, heads, effects),
             (Request::Range { log, from, to }, answer) => self.range_answered(key, log, (from, to), answer, effects),
             (Request::Openings { log, .. }, answer) => self.openings_answered(key, log, answer, effects),
+            (Request::Cosign(_, request), answer) => self.witness_answered(key, &request.checkpoint, answer, effects),
             (Request::Heads(_), None | Some(Answer::Busy | Answer::NotHeld)) => {}
             (Request::Heads(_), Some(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
@@ -181,7 +182,7 @@ impl Engine {
                     peer.busy_until = self.now + PAUSE;
                 }
             }
-            Some(Answer::Heads(_) | Answer::Openings(_)) => {
+            Some(Answer::Heads(_) | Answer::Openings(_) | Answer::Witness(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }
@@ -202,6 +203,7 @@ impl Engine {
                     let admitted: Arc<Admitted> = Arc::from(admitted);
                     effects.push(Effect::Commit(Arc::clone(&admitted)));
                     effects.push(Effect::Show(admitted));
+                    self.settle_reached(log, effects);
                 }
                 Ok(Admission::Sealed(checkpoint)) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
                 Ok(Admission::Ahead(_) | Admission::Known) => {}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Blame, Effect, Engine};
+use super::{Blame, Effect, Engine, Relay};
 use crate::checkpoint::Checkpoint;
 use crate::key::PublicKey;
 use crate::ledger::{Admission, Refusal};
@@ -44,6 +44,8 @@ impl Engine {
         self.peers.remove(&key);
         self.catch_up.forget(key);
         self.searches.forget(key);
+        self.settling.forget(key);
+        self.witness.forget(key);
         self.fetch(effects);
     }
 
@@ -99,6 +101,11 @@ impl Engine {
                 }
             }
         }
+        for (log, note) in heads.settled {
+            if self.hear_settled(from, log, &note, effects) == Relay::Reject {
+                break;
+            }
+        }
         // The peer does not hold these, so it cannot be asked for them; but they were signed.
         for (log, note) in heads.heard {
             if Some(log) == self.own {
@@ -138,9 +145,7 @@ impl Engine {
 
     /// Whether fresh heads were heard from too few members: then what this node knows may be old.
     pub fn is_isolated(&self) -> bool {
-        let limit = Duration::from_millis(self.federation.charter().body().parameters.isolation);
-        let fresh = |peer: &&Peer| peer.heard.is_some_and(|(at, _)| self.now.since(at) <= limit);
-        let members: BTreeSet<_> = self.peers.values().filter(fresh).map(|peer| peer.member).collect();
+        let members = self.members_heard();
         let others = members.iter().filter(|member| Some(**member) != self.own.map(|own| own.member)).count();
         others < self.federation.size() / 2
     }

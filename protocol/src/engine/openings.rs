@@ -174,7 +174,7 @@ impl Engine {
                     peer.busy_until = self.now + PAUSE;
                 }
             }
-            Some(Answer::Heads(_) | Answer::Range(_)) => {
+            Some(Answer::Heads(_) | Answer::Range(_) | Answer::Witness(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }

@@ -13,7 +13,7 @@ impl Engine {
     pub(super) fn gossiped(&mut self, delivery: u64, from: PublicKey, message: Gossip, effects: &mut Vec<Effect>) {
         let log = match &message {
             Gossip::Batch(batch) => batch.entries.log(),
-            Gossip::Checkpoint(log, _) => *log,
+            Gossip::Checkpoint(log, _) | Gossip::Settled(log, _) => *log,
         };
         // Whichever history came first would be taken up here, and perhaps another elsewhere (SPEC 7.7).
         if self.forked.contains(&log) {
@@ -23,6 +23,11 @@ impl Engine {
         let (admission, bare) = match message {
             Gossip::Batch(batch) => (self.ledger.admit(batch), false),
             Gossip::Checkpoint(log, note) => (self.ledger.hear(log, note), true),
+            Gossip::Settled(log, note) => {
+                let relay = self.hear_settled(from, log, &note, effects);
+                effects.push(Effect::Judge { delivery, relay });
+                return self.fetch(effects);
+            }
         };
         let relay = match admission {
             Ok(Admission::New(admitted)) => {
@@ -30,6 +35,7 @@ impl Engine {
                 self.announced(from, log, admitted.entries.end());
                 effects.push(Effect::Commit(Arc::clone(&admitted)));
                 effects.push(Effect::Show(admitted));
+                self.settle_reached(log, effects);
                 Relay::Accept
             }
             Ok(Admission::Ahead(checkpoint)) => {

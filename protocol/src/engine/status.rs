@@ -1,6 +1,6 @@
 //! What an operator sees of the engine.
 
-use super::{Engine, Silence};
+use super::{CannotSettle, Engine, Silence};
 use crate::digest::Digest;
 use crate::key::PublicKey;
 use crate::names::{LogId, MemberId};
@@ -51,6 +51,10 @@ pub struct LogStatus {
     pub root: Digest,
     /// Leaves of the largest checkpoint heard of.
     pub known: u64,
+    /// Leaves that are settled.
+    pub settled: u64,
+    /// Why no more can be settled now, if so.
+    pub cannot_settle: Option<CannotSettle>,
     /// The author's time of the last leaf.
     pub last: Option<Timestamp>,
     /// Openings that are missing.
@@ -67,12 +71,15 @@ impl Engine {
             member: peer.member,
             heard: peer.heard.map(|(at, _)| at),
         });
+        let members_heard = self.members_heard();
         let logs = self.ledger.logs().map(|(id, log)| LogStatus {
             log: id,
             origin: log.key().name().to_owned(),
             size: log.size(),
             root: log.root(),
             known: log.ahead().map_or(log.size(), crate::checkpoint::SignedCheckpoint::size),
+            settled: log.settled_size(),
+            cannot_settle: self.cannot_settle(id, &members_heard),
             last: (log.size() > 0).then(|| log.last_time()),
             missing: log.missing(),
             forked: self.forked.contains(&id),

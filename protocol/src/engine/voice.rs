@@ -116,9 +116,13 @@ impl Engine {
         if heard < needed && !self.voice.alone {
             return Some(Silence::Listening { heard, needed });
         }
+        self.clock_error().map(|ahead| Silence::Clock { ahead })
+    }
+
+    /// How far the own clock is ahead of the peers', if that is too far to sign anything (SPEC 8.7).
+    pub(super) fn clock_error(&self) -> Option<i64> {
         let tolerance = self.federation.charter().body().parameters.clock_tolerance;
-        let ahead = self.clock_offset()?;
-        (ahead.unsigned_abs() > tolerance).then_some(Silence::Clock { ahead })
+        self.clock_offset().filter(|ahead| ahead.unsigned_abs() > tolerance)
     }
 
     /// Tells the operator, once, that the own log must be refilled.

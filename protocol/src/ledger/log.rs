@@ -1,9 +1,12 @@
 //! One log of the ledger.
 
+use std::sync::Arc;
+
 use rangemap::RangeSet;
 
 use super::{Admission, Damage, REPORTED, Refusal};
 use crate::checkpoint::SignedCheckpoint;
+use crate::cosignature::SettledCheckpoint;
 use crate::digest::Digest;
 use crate::entries::{Disclosure, Entries};
 use crate::names::LogId;
@@ -21,6 +24,10 @@ pub struct Log {
     last_time: Timestamp,
     whole: Option<SignedCheckpoint>,
     ahead: Option<SignedCheckpoint>,
+    /// The largest settled checkpoint that the leaves here lead to.
+    settled: Option<Arc<SettledCheckpoint>>,
+    /// One that they do not reach yet.
+    settling: Option<Arc<SettledCheckpoint>>,
     /// For the own log: what this node itself had signed when it started.
     promised: Option<Mark>,
     missing: RangeSet<u64>,
@@ -52,6 +59,8 @@ pub(super) struct Grown {
     pub(super) keeps_time: bool,
     /// Whether it has the root that the newest checkpoint heard of says, if it reaches that size.
     pub(super) keeps_ahead: bool,
+    /// Whether it has the root that is settled, if it reaches that size.
+    pub(super) keeps_settling: bool,
     /// Whether it has the root that this node itself has signed, if it reaches that size.
     pub(super) keeps_promise: bool,
 }
@@ -72,6 +81,8 @@ impl Log {
             last_time: Timestamp::default(),
             whole: None,
             ahead: None,
+            settled: None,
+            settling: None,
             promised: None,
             missing: RangeSet::new(),
             missing_count: 0,
@@ -106,6 +117,26 @@ impl Log {
     /// The newest checkpoint that covers leaves that are not held.
     pub fn ahead(&self) -> Option<&SignedCheckpoint> {
         self.ahead.as_ref()
+    }
+
+    /// The largest settled checkpoint that the leaves here lead to.
+    pub fn settled(&self) -> Option<&Arc<SettledCheckpoint>> {
+        self.settled.as_ref()
+    }
+
+    /// A settled checkpoint that the leaves here do not reach yet.
+    pub fn settling(&self) -> Option<&Arc<SettledCheckpoint>> {
+        self.settling.as_ref()
+    }
+
+    /// How many leaves are settled.
+    pub fn settled_size(&self) -> u64 {
+        self.settled.as_ref().map_or(0, |settled| settled.size())
+    }
+
+    /// Whether the first `size` leaves are here, with all their openings.
+    pub fn is_whole_to(&self, size: u64) -> bool {
+        size <= self.size() && self.missing_from(0).next().is_none_or(|index| index >= size)
     }
 
     /// How many leaves' openings are missing.
@@ -183,9 +214,11 @@ impl Log {
             subtrees: Vec::new(),
             keeps_time: entries.times().0 >= self.last_time,
             keeps_ahead: true,
+            keeps_settling: true,
             keeps_promise: true,
         };
         let ahead = self.ahead.as_ref().map(|ahead| Mark { size: ahead.size(), root: ahead.root() });
+        let settling = self.settling.as_ref().map(|settling| settling.mark());
         let breaks = |said: Option<Mark>, edge: &Edge| {
             said.is_some_and(|said| said.size == edge.size() && said.root != edge.root())
         };
@@ -196,6 +229,7 @@ impl Log {
                 }
             });
             grown.keeps_ahead &= !breaks(ahead, &grown.edge);
+            grown.keeps_settling &= !breaks(settling, &grown.edge);
             grown.keeps_promise &= !breaks(self.promised, &grown.edge);
         }
         grown
@@ -228,6 +262,23 @@ impl Log {
         if self.ahead.as_ref().is_some_and(|ahead| ahead.size() <= self.size()) {
             self.ahead = None;
         }
+    }
+
+    /// Takes a settled checkpoint. The caller knows that the leaves here lead to it, if they reach it at all.
+    pub(super) fn settle(&mut self, settled: Arc<SettledCheckpoint>) {
+        if settled.size() > self.size() {
+            // The first that is to be reached: or else one that others replace all the time would never be.
+            self.settling.get_or_insert(settled);
+        } else if settled.size() >= self.settled_size() {
+            self.settled = Some(settled);
+        }
+    }
+
+    /// The settled checkpoint that the leaves have reached, if they have just reached one.
+    pub(super) fn reached(&mut self) -> Option<Arc<SettledCheckpoint>> {
+        let reached = self.settling.take_if(|settling| settling.size() <= self.edge.size())?;
+        self.settle(Arc::clone(&reached));
+        Some(reached)
     }
 
     pub(super) fn opened(&mut self, index: u64) -> bool {

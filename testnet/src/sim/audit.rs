@@ -16,6 +16,7 @@ use super::Sim;
 #[derive(Default)]
 pub(super) struct Record {
     signed: BTreeMap<(LogId, u64), Mark>,
+    cosigned: BTreeMap<(MemberId, LogId, u64), Mark>,
     acknowledged: BTreeMap<MemberId, Vec<Position>>,
     /// Who shunned whom.
     pub(super) shunned: Vec<(MemberId, MemberId)>,
@@ -26,6 +27,12 @@ impl Record {
     pub(super) fn signed(&mut self, log: LogId, mark: Mark, seed: u64) {
         let before = *self.signed.entry((log, mark.size)).or_insert(mark);
         assert_eq!(before, mark, "{log} signed two histories (seed {seed})");
+    }
+
+    /// SPEC 17.2: no witness ever cosigns two roots for one size.
+    pub(super) fn cosigned(&mut self, witness: MemberId, log: LogId, mark: Mark, seed: u64) {
+        let before = *self.cosigned.entry((witness, log, mark.size)).or_insert(mark);
+        assert_eq!(before, mark, "{witness} cosigned two histories of {log} (seed {seed})");
     }
 
     pub(super) fn acknowledged(&mut self, member: MemberId, outcome: &Outcome) {

@@ -25,6 +25,7 @@ struct Stored {
     checkpoints: BTreeMap<u64, Note>,
     /// Written since the last commit: lost when the power fails.
     volatile: BTreeMap<u64, Note>,
+    settled: Option<Note>,
     mark: Mark,
     before: Mark,
 }
@@ -84,6 +85,9 @@ impl Disk {
                     *place = late.opening().to_vec();
                 }
             }
+            Record::Settled(log, settled) => {
+                self.logs.entry(*log).or_default().settled = Some(settled.cosigned().note());
+            }
         }
     }
 
@@ -135,6 +139,10 @@ impl Store for Disk {
             stored.checkpoints.append(&mut stored.volatile);
         }
         Ok(())
+    }
+
+    fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError> {
+        Ok(self.logs.get(&log).and_then(|stored| stored.settled.clone()))
     }
 
     fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {

@@ -13,6 +13,7 @@ use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::serve::{self, Archive};
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::wire::{Answer, Gossip, Request};
+use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
 use rand::RngExt;
 
 use super::{Sim, Weather};
@@ -42,6 +43,8 @@ pub(super) struct Network {
     deliveries: u64,
     /// Verdicts that are waited for: who passes on what.
     judged: BTreeMap<u64, (MemberId, MemberId, Vec<u8>)>,
+    /// Requests for cosignatures that wait: who asks whom for what.
+    tickets: BTreeMap<u64, (MemberId, MemberId, u64, Vec<u8>)>,
 }
 
 fn pair(a: MemberId, b: MemberId) -> (MemberId, MemberId) {
@@ -60,6 +63,7 @@ impl Network {
             seen: BTreeSet::new(),
             deliveries: 0,
             judged: BTreeMap::new(),
+            tickets: BTreeMap::new(),
         }
     }
 
@@ -160,7 +164,9 @@ impl Sim {
 
     fn perform_all(&mut self, member: MemberId, mut effects: Vec<Effect>) {
         while !effects.is_empty() {
-            let is_commit = |effect: &Effect| matches!(effect, Effect::Commit(_) | Effect::CommitOpening(_));
+            let is_commit = |effect: &Effect| {
+                matches!(effect, Effect::Commit(_) | Effect::CommitOpening(_) | Effect::CommitSettled(..))
+            };
             let (commits, rest): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_commit);
             let mut further = Vec::new();
             for effect in commits.into_iter().chain(rest) {
@@ -180,6 +186,7 @@ impl Sim {
         let record = match &effect {
             Effect::Commit(admitted) => Some(Record::Leaves(admitted.clone())),
             Effect::CommitOpening(late) => Some(Record::Opening(late.clone())),
+            Effect::CommitSettled(log, settled) => Some(Record::Settled(*log, settled.clone())),
             _ => None,
         };
         if node.crashes_now(record.as_ref(), &effect) {
@@ -192,7 +199,9 @@ impl Sim {
         }
         let live = node.live.as_mut().expect("it runs");
         match effect {
-            Effect::Commit(_) | Effect::CommitOpening(_) => unreachable!("performed above"),
+            Effect::Commit(_) | Effect::CommitOpening(_) | Effect::CommitSettled(..) => {
+                unreachable!("performed above")
+            }
             Effect::Sign { log, mark } => {
                 let checkpoint = node.sign(log, mark);
                 self.record.signed(log, mark, self.seed);
@@ -202,6 +211,22 @@ impl Sim {
             Effect::KeepCheckpoint(log, checkpoint) => {
                 node.disk.keep_checkpoint(log, &checkpoint).expect("a simulated disk does not fail");
             }
+            Effect::Cosign { ticket, log, mark } => {
+                let line = node.cosign(log, mark, self.now);
+                self.record.cosigned(member, log, mark, self.seed);
+                self.answer_witness(ticket, Some(WitnessAnswer::Cosigned(vec![line])));
+            }
+            Effect::AnswerWitness { ticket, answer } => self.answer_witness(ticket, answer),
+            Effect::AskWitness { peer, log, old, checkpoint } => {
+                let proof = serve::consistency(&node.disk, log, old, checkpoint.size()).expect("it does not fail");
+                let request = AddCheckpoint { old, proof, checkpoint: checkpoint.note().clone() };
+                self.ask(member, peer, &Request::Cosign(log, Box::new(request)));
+            }
+            Effect::Compare { log, rival } => {
+                let root = serve::root(&node.disk, log, rival.checkpoint().size()).expect("it does not fail");
+                return live.engine.step(Input::Compared { log, rival, root }, clock);
+            }
+            Effect::ShowSettled(log, size) => live.curator.settle(log, size, |_| ()),
             Effect::Show(admitted) => live.curator.show(&admitted.entries, |_| ()),
             Effect::ShowOpening(late) => live.curator.open(&late, |_| ()),
             Effect::Reply { publication, outcome } => {
@@ -305,8 +330,23 @@ impl Sim {
             Request::Openings { log, indices } => {
                 serve::openings(&node.disk, &origins, log, &indices).expect("a simulated disk does not fail")
             }
+            Request::Cosign(log, asked) => {
+                let ticket = self.network.deliveries;
+                self.network.deliveries += 1;
+                self.network.tickets.insert(ticket, (from, to, line, request));
+                let from = self.nodes[&from].key;
+                return self.step(to, Input::AskedToCosign { ticket, from, log, request: asked });
+            }
         };
         let at = self.on_stream(to, from);
+        self.network.at(at, Event::Answer { from: to, to: from, line, request, answer });
+    }
+
+    /// A witness has decided: its answer travels on a stream of its own.
+    fn answer_witness(&mut self, ticket: u64, answer: Option<WitnessAnswer>) {
+        let (from, to, line, request) = self.network.tickets.remove(&ticket).expect("it was asked for");
+        let answer = answer.map_or(Answer::Busy, Answer::Witness).encode(self.nodes[&to].federation.origins());
+        let at = self.now + self.delay();
         self.network.at(at, Event::Answer { from: to, to: from, line, request, answer });
     }
 

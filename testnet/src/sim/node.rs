@@ -1,16 +1,19 @@
 //! A simulated node: the real engine, catalog and loader between a simulated disk and signer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashmesh::store::{Record, Store, load};
 use hashmesh_protocol::catalog::{Attributes, Catalog, Curator};
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::content_hash::ContentHash;
+use hashmesh_protocol::cosignature::Cosignature;
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Start};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::key::{PublicKey, SecretKey};
-use hashmesh_protocol::ledger::Mark;
+use hashmesh_protocol::ledger::{Log, Mark};
 use hashmesh_protocol::names::{LogId, MemberId};
+use hashmesh_protocol::note::SignatureLine;
 use hashmesh_protocol::time::Timestamp;
 
 use super::disk::{Disk, Torn};
@@ -34,11 +37,14 @@ pub struct Node {
     pub(super) log: LogId,
     pub(super) key: PublicKey,
     log_secret: SecretKey,
+    witness_secret: SecretKey,
     pub(super) federation: Arc<Federation>,
     /// What was durable survives a crash; so does the signer file.
     pub disk: Disk,
     /// The signer's file: the last mark that it was moved to, before the signature was made.
     pub signer: Mark,
+    /// Likewise what it has cosigned last.
+    pub cosigned: BTreeMap<LogId, Mark>,
     pub(super) live: Option<Live>,
     pub(super) alarms: Vec<Alarm>,
     /// How far its clock is ahead, in milliseconds.
@@ -66,9 +72,11 @@ impl Node {
             log: LogId { member, epoch: 0 },
             key: keys.node.public(),
             log_secret: keys.log.clone(),
+            witness_secret: keys.witness.clone(),
             federation: Arc::new(Federation::new(&founding.genesis)),
             disk: Disk::default(),
             signer: Mark::default(),
+            cosigned: BTreeMap::new(),
             live: None,
             alarms: Vec::new(),
             skew: 0,
@@ -142,6 +150,7 @@ impl Node {
             ledger: loaded.expect("a simulated disk is never damaged but at its end").ledger,
             catalog: catalog.clone(),
             signed: self.signer,
+            cosigned: self.cosigned.clone(),
         };
         self.live = Some(Live { engine: Engine::new(start), mailbox: Vec::new(), handling: false, curator, catalog });
     }
@@ -165,6 +174,21 @@ impl Node {
         SignedCheckpoint::sign(checkpoint, key, &self.log_secret)
     }
 
+    /// Moves the witness's mark forward and cosigns, in that order.
+    pub(super) fn cosign(&mut self, log: LogId, mark: Mark, now: Timestamp) -> SignatureLine {
+        let before = self.cosigned.insert(log, mark).unwrap_or_default();
+        assert!(mark.size > before.size || mark == before, "{} was about to cosign backwards", self.member);
+        let key = &self.federation.witnesses()[&self.member];
+        let checkpoint = Checkpoint { origin: self.federation.origins().origin(log), size: mark.size, root: mark.root };
+        Cosignature::sign(&checkpoint, self.clock(now), key, &self.witness_secret).line().clone()
+    }
+
+    /// How many leaves of a member's log are settled, as the node knows it.
+    pub fn settled(&self, member: &str) -> u64 {
+        let log = LogId { member: super::id(member), epoch: 0 };
+        self.engine().and_then(|engine| engine.ledger().log(log)).map_or(0, Log::settled_size)
+    }
+
     /// Whether it is to stop before the next effect, or in the middle of it.
     pub(super) fn crashes_now(&mut self, commit: Option<&Record>, effect: &Effect) -> bool {
         let number = self.effects;
@@ -178,6 +202,9 @@ impl Node {
         match (torn, commit, effect) {
             (Some(torn), Some(record), _) => self.disk.tear(record, torn),
             (Some(Torn::NoMark), None, Effect::Sign { mark, .. }) => self.signer = *mark,
+            (Some(Torn::NoMark), None, Effect::Cosign { log, mark, .. }) => {
+                self.cosigned.insert(*log, *mark);
+            }
             _ => {}
         }
         self.crash = None;
