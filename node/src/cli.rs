@@ -4,6 +4,7 @@
 //! standard output, everything else to standard error.
 
 mod ask;
+mod audit;
 mod founding;
 mod import;
 mod node;
@@ -45,7 +46,8 @@ Exit codes:
   2       wrong usage
   3       no node answers
   4       done in part: some items were refused, or what was to be settled is not yet
-  10, 20  of match --exit-code: something is to be reviewed, to be blocked";
+  10, 20  of match --exit-code: something is to be reviewed, to be blocked
+audit verify, list and check have codes of their own, see their help.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -91,6 +93,9 @@ enum Command {
     Status,
     /// Show what a member has said.
     Log(show::Log),
+    /// Export the logs, and verify exports without a node, keys or network.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// What commands have in common.
@@ -173,6 +178,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
         Command::Quarantine(quarantine) => block_on(quarantine.run(context)),
         Command::Status => block_on(show::status(context)),
         Command::Log(log) => block_on(log.run(context)),
+        Command::Audit(audit) => block_on(audit.run(context)),
     }
 }
 

@@ -87,8 +87,12 @@ impl Client {
 
     /// Asks for something that is not JSON.
     pub async fn text(&mut self, path: &str) -> Result<String, ClientError> {
-        let bytes = self.exchange(Method::GET, path, "application/json", Bytes::new()).await?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(String::from_utf8_lossy(&self.bytes(path).await?).into_owned())
+    }
+
+    /// Asks for bytes.
+    pub async fn bytes(&mut self, path: &str) -> Result<Bytes, ClientError> {
+        self.exchange(Method::GET, path, "application/json", Bytes::new()).await
     }
 
     /// Sends CBOR, and gives the CBOR that is answered.

@@ -1,6 +1,7 @@
 //! A node of a hashmesh federation.
 
 pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -9,6 +10,7 @@ pub mod daemon;
 pub mod decisions;
 pub mod documents;
 pub mod driver;
+pub mod export;
 pub mod feed;
 pub mod folder;
 pub mod images;

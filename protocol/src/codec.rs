@@ -157,6 +157,59 @@ pub(crate) fn leading_integers<const N: usize>(scanned: &[u8]) -> Option<(u64, [
     Some((len, integers))
 }
 
+/// Reads items of the subset one by one, each in its only form: for documents of which there are millions, by whoever knows
+/// their shape. What has been read to its end was canonical. `None`: something else stands there.
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn head(&mut self) -> Option<Head> {
+        let (head, rest) = Head::read(self.0).ok()?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    /// An array's length; its items come next.
+    pub(crate) fn array(&mut self) -> Option<u64> {
+        if let Head::Array(len) = self.head()? { Some(len) } else { None }
+    }
+
+    /// An unsigned integer.
+    pub(crate) fn unsigned(&mut self) -> Option<u64> {
+        if let Head::Unsigned(value) = self.head()? { Some(value) } else { None }
+    }
+
+    /// A byte string of exactly so many bytes.
+    pub(crate) fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let Head::Bytes(len) = self.head()? else { return None };
+        let (bytes, rest) = self.0.split_first_chunk().filter(|_| len == N as u64)?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    /// What `read` reads, or null.
+    pub(crate) fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        match self.0.split_first()? {
+            (&NULL, rest) => {
+                self.0 = rest;
+                Some(None)
+            }
+            _ => read(self).map(Some),
+        }
+    }
+
+    /// Nothing may follow.
+    pub(crate) fn end(self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}
+
+/// The item null.
+const NULL: u8 = 0xf6;
+
 #[derive(Clone, Copy)]
 enum Head {
     Unsigned(u64),

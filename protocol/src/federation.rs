@@ -98,16 +98,21 @@ pub(crate) mod tests {
     use crate::charter::tests::labels;
     use crate::charter::{Parameters, found};
 
-    /// A federation of these members, and their keys.
-    pub(crate) fn federation(members: &[&str]) -> (Federation, BTreeMap<MemberId, MemberKeys>) {
+    /// A federation of these members at its beginning, and their keys.
+    pub(crate) fn genesis(members: &[&str]) -> (Genesis, BTreeMap<MemberId, MemberKeys>) {
         let cards: Vec<_> = (0u8..).zip(members).map(|(seed, id)| card(id, "FR", seed)).collect();
         let all_keys: BTreeMap<MemberId, MemberKeys> =
             (0u8..).zip(members).map(|(seed, id)| (id.parse().expect("a member id"), keys(seed))).collect();
         let charter =
             found("safety.example".parse().expect("a name"), &cards, labels(), Parameters::standard()).expect("valid");
         let approvals: Vec<_> = all_keys.iter().map(|(id, keys)| charter.approve(*id, &keys.governance)).collect();
-        let genesis = Genesis::open(charter, &cards, approvals).expect("signed by all");
-        (Federation::new(&genesis), all_keys)
+        (Genesis::open(charter, &cards, approvals).expect("signed by all"), all_keys)
+    }
+
+    /// A federation of these members, and their keys.
+    pub(crate) fn federation(members: &[&str]) -> (Federation, BTreeMap<MemberId, MemberKeys>) {
+        let (genesis, keys) = genesis(members);
+        (Federation::new(&genesis), keys)
     }
 
     #[test]

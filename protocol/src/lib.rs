@@ -1,6 +1,7 @@
 //! The rules of hashmesh, without I/O: no socket, no file, no clock, no random numbers.
 
 pub mod armor;
+pub mod audit;
 pub mod batch;
 pub mod bundle;
 pub mod card;
@@ -14,6 +15,7 @@ pub mod digest;
 pub mod engine;
 pub mod entries;
 pub mod evidence;
+pub mod export;
 pub mod federation;
 pub mod key;
 pub mod ledger;
@@ -21,6 +23,7 @@ pub mod names;
 pub mod note;
 pub mod opening;
 pub mod policy;
+pub mod proof;
 pub mod serve;
 pub mod statement;
 pub mod text;

@@ -145,6 +145,11 @@ pub fn evidence<A: Archive>(archive: &A, origins: &OriginPrefix, accused: Accuse
     Ok(held.map_or(Answer::NotHeld, Answer::Evidence).encode(origins))
 }
 
+/// The inclusion proof of a stored leaf in the tree of the first `size` leaves, `index < size`.
+pub fn inclusion<A: Archive>(archive: &A, log: LogId, index: u64, size: u64) -> Result<Vec<Digest>, A::Error> {
+    prover::inclusion(&Tree { archive, log }, index, size)
+}
+
 /// Answers a request for openings: the frame to send.
 pub fn openings<A: Archive>(
     archive: &A,

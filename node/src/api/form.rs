@@ -494,6 +494,84 @@ pub struct AlarmForm {
     pub text: String,
 }
 
+/// `POST /v1/export`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExportRequest {
+    /// Whether openings are going to be fetched: content hashes, and what members remarked about them.
+    pub openings: bool,
+}
+
+/// Answer to `POST /v1/export`: what an export begins with.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ExportAnswer {
+    /// The network id.
+    pub network: String,
+    /// Charters and cards, by the files that they are put into.
+    pub documents: Vec<ExportedFile>,
+    /// The logs, as MEMBER/EPOCH, with the size of the newest checkpoint.
+    pub logs: Vec<ExportedLog>,
+}
+
+/// A file of an export.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ExportedFile {
+    /// Where.
+    pub file: String,
+    /// What.
+    pub text: String,
+}
+
+/// A log that can be exported.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ExportedLog {
+    /// Whose.
+    pub member: String,
+    /// Which of its logs.
+    pub epoch: u32,
+    /// How many leaves its newest checkpoint covers.
+    pub size: u64,
+}
+
+/// `GET /v1/export/{member}/{epoch}/checkpoints`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct CheckpointsAnswer {
+    /// Signed notes, the largest first.
+    pub checkpoints: Vec<String>,
+}
+
+/// `POST /v1/proofs`: by hash, what members say of it now; by place, what stands there.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProofsRequest {
+    /// `KIND:HEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// `MEMBER/EPOCH/INDEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+/// Answer to `POST /v1/proofs`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ProofsAnswer {
+    /// One a statement.
+    pub proofs: Vec<ProofForm>,
+}
+
+/// A proof that a statement stands in a log.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ProofForm {
+    /// Whose statement.
+    pub member: String,
+    /// In which of its logs.
+    pub epoch: u32,
+    /// Where.
+    pub index: u64,
+    /// The text of a `.tlog-proof` file.
+    pub text: String,
+}
+
 /// `GET /v1/log/{member}`.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct LogAnswer {

@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 
-use super::{admin, feed as changes, form, log, metrics, policy, query, status};
+use super::{admin, export, feed as changes, form, log, metrics, policy, proofs, query, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,7 +30,11 @@ struct QueryApi;
         policy::quarantine,
         policy::release,
         status::show,
-        log::show
+        log::show,
+        proofs::prove,
+        export::begin,
+        export::checkpoints,
+        export::leaves
     ),
     components(schemas(form::StatementsRequest, form::PublishAnswer))
 )]

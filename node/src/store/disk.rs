@@ -49,7 +49,6 @@ pub struct DiskStore {
     file: File,
     marks: sled::Tree,
     logs: sled::Tree,
-    settled: sled::Tree,
     written: HashMap<LogId, Written>,
 }
 
@@ -60,6 +59,7 @@ pub struct DiskArchive {
     openings: sled::Tree,
     checkpoints: sled::Tree,
     evidence: sled::Tree,
+    settled: sled::Tree,
     /// Held while rows are written, so that nobody reads some pieces of a row before that and others after.
     rows: RwLock<()>,
     numbers: RwLock<HashMap<LogId, LogNumber>>,
@@ -95,12 +95,13 @@ impl DiskStore {
             openings: tree("openings")?,
             checkpoints: tree("checkpoints")?,
             evidence: tree("evidence")?,
+            settled: tree("settled")?,
             rows: RwLock::default(),
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
             ends: RwLock::default(),
         };
-        let (marks, logs, settled) = (tree("marks")?, tree("logs")?, tree("settled")?);
+        let (marks, logs) = (tree("marks")?, tree("logs")?);
         let mut written = HashMap::new();
         for row in logs.iter() {
             let (name, number) = row.map_err(database)?;
@@ -108,7 +109,7 @@ impl DiskStore {
             archive.numbers.write().insert(log, number);
             written.insert(log, Written { number, ..Written::default() });
         }
-        Ok(Self { archive: Arc::new(archive), db: opened.db, file: opened.file, marks, logs, settled, written })
+        Ok(Self { archive: Arc::new(archive), db: opened.db, file: opened.file, marks, logs, written })
     }
 
     /// The store, for reading.
@@ -344,8 +345,8 @@ impl Store for DiskStore {
         self.write(&self.archive.openings, writes.openings)?;
         self.write(&self.archive.leaves, writes.leaves)?;
         self.write(&self.archive.checkpoints, writes.checkpoints)?;
-        self.write(&self.settled, writes.settled)?;
         self.write(&self.archive.evidence, writes.evidence)?;
+        self.write(&self.archive.settled, writes.settled)?;
         if !writes.marks.is_empty() {
             self.write_marks(writes.marks)?;
         }
@@ -375,8 +376,9 @@ impl Store for DiskStore {
     fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError> {
         let Some(number) = self.archive.number(log) else { return Ok(None) };
         let last_piece = [key(number, u64::MAX).as_slice(), &[u8::MAX]].concat();
-        let mut kept = self.settled.range(key(number, 0).to_vec()..=last_piece);
-        Ok(self.archive.newest(&self.settled, number, kept.next_back())?.map(|(_, note)| note))
+        let settled = &self.archive.settled;
+        let mut kept = settled.range(key(number, 0).to_vec()..=last_piece);
+        Ok(self.archive.newest(settled, number, kept.next_back())?.map(|(_, note)| note))
     }
 
     fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
@@ -410,15 +412,7 @@ impl Archive for DiskArchive {
     type Error = StoreError;
 
     fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
-        let Some(number) = self.number(log) else { return Ok(None) };
-        let up_to = up_to.min(self.ends.read().get(&log).copied().unwrap_or_default());
-        if above >= up_to {
-            return Ok(None);
-        }
-        let _reading = self.rows.read();
-        let last_piece = [key(number, up_to).as_slice(), &[u8::MAX]].concat();
-        let mut kept = self.checkpoints.range(key(number, above + 1).to_vec()..=last_piece);
-        self.newest(&self.checkpoints, number, kept.next_back())
+        self.kept(&self.checkpoints, log, above, up_to)
     }
 
     fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, StoreError> {
@@ -506,6 +500,28 @@ impl DiskArchive {
     fn row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {
         let _reading = self.rows.read();
         self.read_row(tree, log, group)
+    }
+
+    /// The largest checkpoint kept of a log with a size in `above + 1 ..= up_to`, with its cosignatures if it is settled: what
+    /// is shown to others than peers. All its leaves are stored.
+    pub fn signed(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
+        let own = self.kept(&self.checkpoints, log, above, up_to)?;
+        let settled = self.kept(&self.settled, log, above, up_to)?;
+        let size = |kept: &Option<(u64, Note)>| kept.as_ref().map_or(0, |(size, _)| *size);
+        Ok(if size(&own) > size(&settled) { own } else { settled })
+    }
+
+    /// The largest checkpoint in a tree whose leaves are stored.
+    fn kept(&self, tree: &sled::Tree, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, StoreError> {
+        let Some(number) = self.number(log) else { return Ok(None) };
+        let up_to = up_to.min(self.ends.read().get(&log).copied().unwrap_or_default());
+        if above >= up_to {
+            return Ok(None);
+        }
+        let _reading = self.rows.read();
+        let last_piece = [key(number, up_to).as_slice(), &[u8::MAX]].concat();
+        let mut kept = tree.range(key(number, above + 1).to_vec()..=last_piece);
+        self.newest(tree, number, kept.next_back())
     }
 
     /// The note, with its size, whose last piece was found.

@@ -15,6 +15,8 @@ pub enum TileKind {
     Hashes(u8),
     /// Entries: each a big-endian u16 length and that many bytes.
     Entries,
+    /// Openings of the entries, in bundles like theirs, beside the tiles: not part of the C2SP text.
+    Openings,
 }
 
 /// One tile of a tree of some size.
@@ -34,6 +36,7 @@ impl fmt::Display for Tile {
         match self.kind {
             TileKind::Hashes(level) => write!(f, "tile/{level}/")?,
             TileKind::Entries => f.write_str("tile/entries/")?,
+            TileKind::Openings => f.write_str("openings/")?,
         }
         // Groups of three digits, all but the last prefixed with x: 1234067 is x001/x234/067.
         let groups = self.index.checked_ilog(1000).unwrap_or(0);
@@ -51,7 +54,7 @@ pub fn tiles(size: u64) -> impl Iterator<Item = Tile> {
     let levels = (0u8..8).map(TileKind::Hashes);
     std::iter::once(TileKind::Entries).chain(levels).flat_map(move |kind| {
         let items = match kind {
-            TileKind::Entries | TileKind::Hashes(0) => size,
+            TileKind::Entries | TileKind::Openings | TileKind::Hashes(0) => size,
             TileKind::Hashes(level) => size >> (u32::from(level) * TILE_HEIGHT),
         };
         (0..items.div_ceil(TILE_WIDTH)).map(move |index| {
@@ -75,6 +78,7 @@ mod tests {
         assert_eq!(path(TileKind::Hashes(0), 273, 112), "tile/0/273.p/112");
         assert_eq!(path(TileKind::Entries, 0, 256), "tile/entries/000");
         assert_eq!(path(TileKind::Entries, 1000, 1), "tile/entries/x001/000.p/1");
+        assert_eq!(path(TileKind::Openings, 1000, 1), "openings/x001/000.p/1");
         assert_eq!(path(TileKind::Hashes(2), 999, 256), "tile/2/999");
         let last = "tile/0/x018/x446/x744/x073/x709/x551/615";
         assert_eq!(path(TileKind::Hashes(0), u64::MAX, 256), last, "no number is too large");

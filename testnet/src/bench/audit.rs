@@ -1,0 +1,123 @@
+//! How fast an export is written and verified: one member's log, with openings.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use hashmesh::audit::ExportFolder;
+use hashmesh_protocol::audit::{Outcome, Report, verify};
+use hashmesh_protocol::content_hash::{ContentHash, HashKind};
+use hashmesh_protocol::digest::{Digest, NetworkId};
+use serde_json::json;
+
+use super::measure::{memory, percentile};
+use crate::cluster::{Cluster, Program};
+
+/// The members, of which the first has said everything.
+const MEMBERS: [(&str, &str, &str); 4] =
+    [("one", "One", "FR"), ("two", "Two", "DE"), ("three", "Three", "US"), ("four", "Four", "JP")];
+
+/// How fast an export is written and verified.
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// Statements in the log: a quarter each of PDQ, MD5, SHA-1 and SHA-256.
+    #[arg(long, default_value_t = 1_000_000)]
+    count: u64,
+    /// How often it is verified; the median counts.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+}
+
+/// The hash with this number.
+fn hash(number: u64) -> anyhow::Result<ContentHash> {
+    let kind = HashKind::ALL[(number % 4) as usize];
+    let digest = Digest::of(&[b"audit", &number.to_be_bytes()]);
+    Ok(ContentHash::new(kind, &digest.as_bytes()[..kind.width()])?)
+}
+
+impl Audit {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let folder = tempfile::Builder::new().prefix("hashmesh-bench-").tempdir()?;
+        let mut cluster = Cluster::found(folder.path(), &Program::own()?, &MEMBERS)?;
+        cluster.start(0)?;
+        let member = cluster.member(0);
+        member.hashmesh(&["sign-alone", "--origin", &member.origin().await?])?;
+        let list = folder.path().join("list");
+        let lines: Result<String, _> =
+            (0..self.count).map(|number| hash(number).map(|hash| format!("{hash}\n"))).collect();
+        fs::write(&list, lines?)?;
+        member.hashmesh(&["import", "--label", "demo", text(&list)?])?;
+        let out = folder.path().join("export");
+        let exported = timed(|| member.hashmesh(&["audit", "export", "--with-openings", "--out", text(&out)?]))?;
+        let again = timed(|| member.hashmesh(&["audit", "export", "--with-openings", "--out", text(&out)?]))?;
+        println!(
+            "{}",
+            json!({
+                "bench": "audit-export", "count": self.count, "export_s": exported.as_secs_f64(),
+                "statements_per_s": self.rate(exported), "continue_s": again.as_secs_f64(),
+                "bytes_per_statement": size(&out)? / self.count, "files": count(&out)?,
+            })
+        );
+        let network: NetworkId = member.status().await?.federation.network.parse()?;
+        self.verify(&out, network)
+    }
+
+    fn rate(&self, time: Duration) -> f64 {
+        (self.count as f64 / time.as_secs_f64()).round()
+    }
+
+    fn verify(&self, out: &Path, network: NetworkId) -> anyhow::Result<()> {
+        let mut times = Vec::new();
+        for _ in 0..self.runs {
+            let begun = Instant::now();
+            let report: Report = verify(&ExportFolder::open(out, |_| ())?, Some(network))?;
+            times.push(begun.elapsed().as_secs_f64());
+            ensure!(report.outcome() == Outcome::Verified, "it does not verify: {:?}", report.findings);
+            let opened: u64 = report.logs.iter().map(|log| log.tally.opened).sum();
+            ensure!(opened == self.count, "{opened} openings");
+        }
+        times.sort_by(f64::total_cmp);
+        let median = percentile(&times, 0.5);
+        println!(
+            "{}",
+            json!({
+                "bench": "audit-verify", "count": self.count, "runs": self.runs, "verify_s": median,
+                "statements_per_s": (self.count as f64 / median).round(),
+                "peak_memory_mb": memory("self", "VmHWM")? / 1_000_000,
+            })
+        );
+        Ok(())
+    }
+}
+
+fn timed(work: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    work()?;
+    Ok(begun.elapsed())
+}
+
+fn text(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().context("the temporary folder has a name that is no text")
+}
+
+/// The bytes of all files in a folder.
+fn size(folder: &Path) -> anyhow::Result<u64> {
+    each(folder, &|metadata| metadata.len())
+}
+
+/// The number of all files in a folder.
+fn count(folder: &Path) -> anyhow::Result<u64> {
+    each(folder, &|_| 1)
+}
+
+fn each(folder: &Path, of: &dyn Fn(fs::Metadata) -> u64) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        sum += if metadata.is_dir() { each(&entry.path(), of)? } else { of(metadata) };
+    }
+    Ok(sum)
+}
