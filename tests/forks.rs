@@ -6,6 +6,7 @@ use hashmesh_protocol::batch::Batch;
 use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::content_hash::ContentHash;
+use hashmesh_protocol::cosignature::Cosignature;
 use hashmesh_protocol::engine::Alarm;
 use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::evidence::Accused;
@@ -168,6 +169,43 @@ fn a_newcomer_gets_the_evidence_and_what_is_settled() {
     convicted(&net);
     assert_eq!(net.matches("dave", pdq(1)), ["mallory"]);
     assert!(net.matches("dave", pdq(3)).is_empty() && net.matches("dave", pdq(4)).is_empty());
+}
+
+/// The checkpoint of a story, cosigned by every witness with its own key.
+fn cosigned(net: &Sim, story: &[u8]) -> Vec<u8> {
+    let federation = net.node("alice").engine().unwrap().federation();
+    let Ok(Gossip::Batch(batch)) = Gossip::decode(story, federation.origins()) else { panic!("a batch") };
+    let checkpoint = Checkpoint::parse(batch.checkpoint.text()).unwrap();
+    let lines = federation.witnesses_of(log()).map(|(member, key)| {
+        let secret = &net.founding().keys[&member].witness;
+        Cosignature::sign(&checkpoint, net.now(), key, secret).line().clone()
+    });
+    Gossip::encode_settled(&batch.checkpoint.clone().signed_also(lines))
+}
+
+/// SPEC 18.1, 18.3: witnesses that settle two histories convict themselves. What was settled first stays settled.
+#[test]
+fn witnesses_that_settle_two_histories_are_convicted_with_the_author() {
+    let mut net = scene(9);
+    let (one, other) = (story(&net, 2, &[Word::Add(pdq(3))]), story(&net, 2, &[Word::Add(pdq(4))]));
+    let (first, second) = (cosigned(&net, &one), cosigned(&net, &other));
+    for message in [one, first, second] {
+        net.inject("alice", "bob", message);
+        net.run(Duration::from_secs(1));
+    }
+    net.run(Duration::from_secs(12));
+    convicted(&net);
+    for node in HONEST {
+        for witness in HONEST {
+            let accused = Accused::Witness(witness.parse().unwrap());
+            assert!(net.node(node).disk.evidence(accused).unwrap().is_some(), "{node} on {witness}");
+            assert!(net.alarms(node).contains(&Alarm::FalseWitness(witness.parse().unwrap())));
+        }
+    }
+    for node in ["bob", "carol", "dave"] {
+        assert_eq!(net.matches(node, pdq(3)), ["mallory"], "{node}");
+        assert_eq!(net.node(node).settled("mallory"), 3);
+    }
 }
 
 /// SPEC 18.2: what is no evidence harms whoever hands it over, and nobody else.

@@ -265,6 +265,11 @@ impl Engine {
     fn settled_is_known(&self, id: LogId, note: &Note) -> bool {
         let Some(log) = self.ledger.log(id) else { return true };
         let Ok(said) = Checkpoint::parse(note.text()) else { return false };
+        // Another root of a size that is settled proves something against its author and its witnesses.
+        let mut known = [log.settled(), log.settling()].into_iter().flatten();
+        if known.any(|known| known.size() == said.size && known.mark().root != said.root) {
+            return self.is_frozen(id);
+        }
         let Some(settled) = log.settled() else {
             return log.settling().is_some_and(|settling| said.size >= settling.size());
         };
@@ -272,7 +277,7 @@ impl Engine {
             // SPEC 17.5: it is taken again if it was cosigned anew.
             let recosign = self.federation.charter().body().parameters.recosign / 2;
             let newer = Cosignature::claimed_time(note) >= settled.time() + Duration::from_millis(recosign);
-            return said.root != settled.mark().root || !newer;
+            return !newer;
         }
         said.size < settled.size() || log.settling().is_some_and(|settling| said.size >= settling.size())
     }
