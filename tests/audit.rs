@@ -6,9 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use hashmesh::api::form::StatementForm;
+use hashmesh::documents::Found;
+use hashmesh::keys;
+use hashmesh::store::{DiskStore, Record, Store as _};
+use hashmesh_protocol::armor;
+use hashmesh_protocol::charter::Parameters;
+use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::content_hash::ContentHash;
+use hashmesh_protocol::cosignature::Cosignature;
+use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::evidence::Evidence;
+use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::key::SecretKey;
+use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::statement::Reason;
+use hashmesh_protocol::time::Timestamp;
 use hashmesh_testnet::cluster::{Cluster, Member};
+use hashmesh_testnet::founding::found_by;
 use hashmesh_testnet::sim::pdq;
 use serde_json::Value;
 
@@ -291,6 +305,108 @@ async fn damaged_exports_do_not_verify() {
     fs::rename(log.join("tile"), outside.with_extension("tile")).unwrap();
     symlink(outside.with_extension("tile"), log.join("tile")).unwrap();
     verify(member, &out, Some(&network), 1);
+}
+
+/// Two checkpoints of one size that cannot both be true, of a member's first log.
+fn contradiction(federation: &Federation, log: LogId) -> [Checkpoint; 2] {
+    let origin = federation.logs()[&log].name().to_owned();
+    [1, 2].map(|story| Checkpoint { origin: origin.clone(), size: 1000, root: Digest([story; 32]) })
+}
+
+fn against_log(federation: &Federation, member: MemberId, secret: &SecretKey) -> Evidence {
+    let log = LogId { member, epoch: 0 };
+    let signed = |checkpoint| SignedCheckpoint::sign(checkpoint, &federation.logs()[&log], secret);
+    let [one, other] = contradiction(federation, log).map(signed);
+    Evidence::same_size(federation, log, &one, &other).unwrap()
+}
+
+fn against_witness(federation: &Federation, witness: MemberId, of: MemberId, secret: &SecretKey) -> Evidence {
+    let key = &federation.witnesses()[&witness];
+    let cosigned =
+        |checkpoint: Checkpoint| (checkpoint.to_string(), Cosignature::sign(&checkpoint, Timestamp(9000), key, secret));
+    let [one, other] = contradiction(federation, LogId { member: of, epoch: 0 }).map(cosigned);
+    Evidence::of_witness(federation, witness, (&one.0, &one.1), (&other.0, &other.1)).unwrap()
+}
+
+/// SPEC 19.1, 19.6: what a node holds as evidence convicts whom it is about wherever the export is read, and nothing else does.
+#[tokio::test]
+async fn evidence_is_exported_and_proves_equivocation() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = talking(folder.path()).await;
+    let network = cluster.member(2).status().await.unwrap().federation.network;
+    let (acme, bolt): (MemberId, MemberId) = ("acme".parse().unwrap(), "bolt".parse().unwrap());
+    let secrets = [0, 1].map(|at| keys::load(&cluster.member(at).folder).unwrap());
+    let founding = Found::in_files(&[cluster.member(2).folder.genesis()]).unwrap().genesis().unwrap();
+    let federation = Federation::new(&founding);
+    let held = [
+        against_log(&federation, acme, &secrets[0].log),
+        against_witness(&federation, bolt, acme, &secrets[1].witness),
+    ];
+    cluster.stop(2).unwrap();
+    let records = held.clone().map(|evidence| Record::Evidence(evidence.into()));
+    DiskStore::open(&cluster.member(2).folder.store()).unwrap().commit(&records).unwrap();
+    cluster.start(2).unwrap();
+
+    let (member, out) = (cluster.member(2), folder.path().join("export"));
+    exports(member, &out, &["--member", "acme"]);
+    let report = verify(member, &out, Some(&network), 3);
+    assert_eq!(report["outcome"], "equivocation");
+    let told = |report: &Value| {
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings.map(|found| ["file", "log", "witness"].map(|name| found[name].clone())).collect::<Vec<_>>()
+    };
+    let of_log = ["evidence/acme-0-log.evidence".into(), "acme/0".into(), Value::Null];
+    let of_witness = ["evidence/bolt-witness.evidence".into(), Value::Null, "bolt".into()];
+    assert_eq!(told(&report), [of_log, of_witness]);
+    let said = member.attempt(&["audit", "verify", out.to_str().unwrap(), "--network", &network]).unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    for line in [
+        "evidence/acme-0-log.evidence: EQUIVOCATION PROVEN: the key of log acme/0",
+        "evidence/bolt-witness.evidence: EQUIVOCATION PROVEN: the key of witness bolt",
+        "No audit of an export can see",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    // What was settled before keeps its effect.
+    let list = ["audit", "list", "--at", "2100-01-01T00:00:00Z", "--network", &network, out.to_str().unwrap()];
+    assert_eq!(lines(member, &list, 3).len(), 300);
+    exports(member, &out, &[]);
+    verify(member, &out, Some(&network), 3);
+
+    fs::remove_file(out.join("evidence/bolt-witness.evidence")).unwrap();
+    let file = out.join("evidence/acme-0-log.evidence");
+    let genuine = fs::read_to_string(&file).unwrap();
+    let refused = |what: &str, place: &dyn Fn(&Path), why: &str| {
+        fs::remove_file(&file).unwrap();
+        place(&file);
+        let report = verify(member, &out, Some(&network), 1);
+        let found = &report["findings"][0];
+        assert!(found["what"].as_str().unwrap().contains(why), "{what}: {found}");
+        assert_eq!((found["equivocation"].as_bool(), &found["log"]), (Some(false), &Value::Null), "{what}");
+        assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{what}");
+    };
+    let forged = |path: &Path| {
+        let mut bytes = genuine.clone().into_bytes();
+        // In the signature of the second note.
+        let at = bytes.len() - 120;
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        fs::write(path, bytes).unwrap();
+    };
+    refused("forged", &forged, "accuses nobody");
+    let elsewhere = found_by(&["acme", "bolt"], Parameters::standard());
+    let secret = &elsewhere.keys[&acme].log;
+    let foreign = armor::write_evidence(&against_log(&Federation::new(&elsewhere.genesis), acme, secret));
+    refused("another network's", &|path| fs::write(path, &foreign).unwrap(), "evidence of another network");
+    refused("huge", &|path| fs::File::create(path).unwrap().set_len(1 << 40).unwrap(), "longer");
+    let outside = folder.path().join("outside");
+    fs::write(&outside, &genuine).unwrap();
+    refused("a link", &|path| symlink(&outside, path).unwrap(), "link");
+    fs::remove_file(&file).unwrap();
+    verify(member, &out, Some(&network), 0);
+    fs::write(&file, &genuine).unwrap();
+    verify(member, &out, Some(&network), 3);
+    fs::write(out.join("evidence/remark"), "he did it").unwrap();
+    assert_eq!(verify(member, &out, Some(&network), 3)["findings"].as_array().unwrap().len(), 2);
 }
 
 /// golang.org/x/mod/sumdb, the reference implementation of notes and tiles, on what was exported. Skipped where there is no Go,

@@ -188,10 +188,10 @@ pub async fn export(
         exported.push(Exported { log, size, before, by_author });
     }
     root.write(export::POLICY, export::policy(&federation).as_bytes())?;
-    for file in &answer.documents {
+    make_folder(&root.path.join(export::EVIDENCE), 0o700)?;
+    for file in answer.documents.iter().chain(&answer.evidence) {
         root.write(&file.file, file.text.as_bytes())?;
     }
-    make_folder(&root.path.join(export::EVIDENCE), 0o700)?;
     root.sync()?;
     Ok(exported)
 }

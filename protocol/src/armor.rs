@@ -10,13 +10,18 @@ use pem::{EncodeConfig, LineEnding, Pem};
 use crate::card::{Card, CardError};
 use crate::charter::{Approval, Charter, CharterError};
 use crate::codec::{self, CodecError};
+use crate::evidence::{Evidence, MAX_EVIDENCE};
 
 const CARD: &str = "HASHMESH CARD";
 const CHARTER: &str = "HASHMESH CHARTER";
 const APPROVAL: &str = "HASHMESH CHARTER SIGNATURE";
+const EVIDENCE: &str = "HASHMESH EVIDENCE";
 
 /// Longest file that is read: a charter of a thousand members with all their cards and signatures.
 pub const MAX_FILE: usize = 16 * 1024 * 1024;
+
+/// Longest file of evidence that is read: base64 with line ends, and a line for people.
+pub const MAX_EVIDENCE_FILE: usize = MAX_EVIDENCE / 2 * 3 + 1024;
 
 /// A document in a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,6 +46,9 @@ pub enum ArmorError {
     /// No block at all.
     #[error("no -----BEGIN HASHMESH …----- block in it")]
     Nothing,
+    /// Not evidence alone.
+    #[error("not one -----BEGIN {EVIDENCE}----- block")]
+    NotOneEvidence,
     /// A block of another kind.
     #[error("a block {0:?}, which is none of a charter, a card or a signature")]
     Foreign(String),
@@ -57,6 +65,10 @@ pub enum ArmorError {
 
 /// The documents of a file, in its order.
 pub fn read(text: &str) -> Result<Vec<Document>, ArmorError> {
+    blocks(text)?.iter().map(read_block).collect()
+}
+
+fn blocks(text: &str) -> Result<Vec<Pem>, ArmorError> {
     if text.len() > MAX_FILE {
         return Err(ArmorError::TooLong);
     }
@@ -68,7 +80,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, ArmorError> {
         whole if whole != begun => return Err(ArmorError::Damaged(format!("{begun} blocks begin, {whole} are whole"))),
         _ => {}
     }
-    blocks.iter().map(read_block).collect()
+    Ok(blocks)
 }
 
 fn read_block(block: &Pem) -> Result<Document, ArmorError> {
@@ -96,11 +108,26 @@ pub fn write<'a>(documents: impl IntoIterator<Item = &'a Document>) -> String {
                 (caption, APPROVAL, codec::encode(approval))
             }
         };
-        let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
-        let block = pem::encode_config(&Pem::new(tag, bytes), config);
-        write!(text, "{caption}\n{block}").expect("writing to memory");
+        write!(text, "{caption}\n{}", block(tag, bytes)).expect("writing to memory");
     }
     text
+}
+
+fn block(tag: &str, bytes: Vec<u8>) -> String {
+    pem::encode_config(&Pem::new(tag, bytes), EncodeConfig::new().set_line_ending(LineEnding::LF))
+}
+
+/// The bytes of what a file says is evidence, unverified: only the federation knows the keys.
+pub fn read_evidence(text: &str) -> Result<Vec<u8>, ArmorError> {
+    match blocks(text)?.as_slice() {
+        [block] if block.tag() == EVIDENCE => Ok(block.contents().to_vec()),
+        _ => Err(ArmorError::NotOneEvidence),
+    }
+}
+
+/// The file form of evidence, with a line for people.
+pub fn write_evidence(evidence: &Evidence) -> String {
+    format!("evidence against {}\n{}", evidence.accused(), block(EVIDENCE, evidence.bytes().to_vec()))
 }
 
 fn caption_of_card(card: &Card) -> String {

@@ -6,6 +6,7 @@
 
 mod cosigned;
 mod documents;
+mod evidence;
 mod files;
 mod finding;
 mod growth;
@@ -23,6 +24,7 @@ pub use piece::Tally;
 pub use replay::Replay;
 
 use crate::digest::NetworkId;
+use crate::evidence::Accused;
 use crate::export;
 use crate::federation::Federation;
 use crate::names::LogId;
@@ -76,6 +78,16 @@ impl Report {
         }
     }
 
+    /// Whether the export itself is as it must be. Evidence against somebody takes nothing from that.
+    pub fn is_whole(&self) -> bool {
+        self.more == 0 && self.findings.iter().all(|finding| matches!(finding.fault, Fault::Proven(_)))
+    }
+
+    /// Whether there is evidence against a log.
+    fn is_forked(&self, log: LogId) -> bool {
+        self.findings.iter().any(|finding| finding.fault == Fault::Proven(Accused::Log(log)))
+    }
+
     fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
             // A proof must not be lost behind a thousand damaged tiles.
@@ -114,6 +126,7 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
     if documents::text(files, export::POLICY)? != export::policy(&federation) {
         report.add([Finding::of(export::POLICY, Fault::Policy)]);
     }
+    report.add(evidence::verify(files, &federation));
     for &id in federation.logs().keys() {
         match log::verify(files, &federation, id) {
             Some((log, findings)) => {

@@ -5,6 +5,8 @@
 //!
 //! Knows nothing of what follows from it. Silence, or a proof that is missing, is never evidence.
 
+use std::fmt;
+
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::card::{Card, CardError, MAX_CARD};
@@ -59,6 +61,15 @@ impl Accused {
         }
         let member = name.strip_suffix("/witness")?.rsplit('/').next()?.parse().ok()?;
         (origins.witness(member) == name).then_some(Self::Witness(member))
+    }
+}
+
+impl fmt::Display for Accused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(log) => write!(f, "log {log}"),
+            Self::Witness(member) => write!(f, "witness {member}"),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use crate::armor::{self, Document};
 use crate::charter::Genesis;
 use crate::digest::Digest;
+use crate::evidence::Accused;
 use crate::federation::Federation;
 use crate::names::{LogId, MemberId};
 use crate::tree::tile::{TILE_WIDTH, Tile, TileKind};
@@ -51,6 +52,14 @@ pub fn charter(version: u64) -> String {
 /// The file of a card.
 pub fn card(member: MemberId, counter: u64) -> String {
     format!("{CARDS}/{member}-{counter}.card")
+}
+
+/// The file of the evidence against a key.
+pub fn evidence(accused: Accused) -> String {
+    match accused {
+        Accused::Log(LogId { member, epoch }) => format!("{EVIDENCE}/{member}-{epoch}-log.evidence"),
+        Accused::Witness(member) => format!("{EVIDENCE}/{member}-witness.evidence"),
+    }
 }
 
 /// The entries of a log that stand in its bundle of this number, if the log has so many.

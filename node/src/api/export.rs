@@ -11,6 +11,8 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use hashmesh_protocol::armor;
+use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::export;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::serve::Archive as _;
@@ -34,7 +36,7 @@ const MAX_CHECKPOINTS: usize = 100;
 
 /// Begins an export.
 #[utoipa::path(post, path = "/v1/export", request_body = ExportRequest, responses(
-    (status = 200, body = ExportAnswer, description = "charters, cards, and how far each log goes"),
+    (status = 200, body = ExportAnswer, description = "charters, cards, evidence, and how far each log goes"),
 ))]
 pub(super) async fn begin(
     State(view): State<Arc<View>>,
@@ -54,9 +56,25 @@ pub(super) async fn begin(
         }
         let documents = export::documents(&genesis);
         let documents = documents.into_iter().map(|(file, text)| ExportedFile { file, text }).collect();
-        Ok(ExportAnswer { network: view.federation.charter().network().to_string(), documents, logs })
+        let network = view.federation.charter().network().to_string();
+        Ok(ExportAnswer { network, documents, evidence: evidence(&view)?, logs })
     });
     Ok(encoding.answer(&answer.await?))
+}
+
+/// The evidence that is held, by its files.
+fn evidence(view: &View) -> Result<Vec<ExportedFile>, Problem> {
+    let logs = view.federation.logs().keys().map(|&log| Accused::Log(log));
+    let witnesses = view.federation.witnesses().keys().map(|&member| Accused::Witness(member));
+    let mut files = Vec::new();
+    for accused in logs.chain(witnesses) {
+        if let Some(bytes) = view.archive.evidence(accused).map_err(|error| unreadable(&error))? {
+            // The same check as wherever evidence comes in: what is exported has been read.
+            let evidence = Evidence::read(&bytes, &view.federation).map_err(|error| unreadable(&error))?;
+            files.push(ExportedFile { file: export::evidence(accused), text: armor::write_evidence(&evidence) });
+        }
+    }
+    Ok(files)
 }
 
 /// Which checkpoints.

@@ -509,6 +509,9 @@ pub struct ExportAnswer {
     pub network: String,
     /// Charters and cards, by the files that they are put into.
     pub documents: Vec<ExportedFile>,
+    /// All evidence that the node holds, likewise.
+    #[serde(default)]
+    pub evidence: Vec<ExportedFile>,
     /// The logs, as MEMBER/EPOCH, with the size of the newest checkpoint.
     pub logs: Vec<ExportedLog>,
 }

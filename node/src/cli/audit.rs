@@ -8,8 +8,9 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use hashmesh_protocol::audit::{self, Finding, LogReport, Outcome, Report};
+use hashmesh_protocol::audit::{self, Fault, Finding, LogReport, Outcome, Report};
 use hashmesh_protocol::digest::NetworkId;
+use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::text::escaped;
 use hashmesh_protocol::time::Timestamp;
@@ -29,7 +30,7 @@ use crate::sentence::sentence;
 pub(super) enum AuditCommand {
     /// Write what the running node holds into files that any C2SP transparency-log tool can read.
     Export(Export),
-    /// Verify an export: signatures, cosignatures, trees, tiles, leaves, openings, charter and cards.
+    /// Verify an export: signatures, cosignatures, trees, tiles, leaves, openings, evidence, charter and cards.
     Verify(Verify),
     /// Work out from an export what the list was at a moment.
     List(list::List),
@@ -123,7 +124,7 @@ Exit codes:
   3  equivocation proven: somebody has signed two histories
   4  only self-consistent: no federation was named, and somebody may have made all of it up";
 
-/// Verify an export: signatures, cosignatures, trees, tiles, leaves, openings, charter and cards.
+/// Verify an export: signatures, cosignatures, trees, tiles, leaves, openings, evidence, charter and cards.
 ///
 /// Needs no node, no keys and no network, only the id of the federation, which `hashmesh status` shows to members, and which
 /// an auditor has from somewhere else than the export.
@@ -225,8 +226,12 @@ fn log_form(log: &LogReport) -> Value {
 }
 
 fn finding_form(finding: &Finding) -> Value {
+    let witness = match finding.fault {
+        Fault::Proven(Accused::Witness(member)) => Some(member.to_string()),
+        _ => None,
+    };
     json!({
-        "file": finding.file, "log": finding.log.map(|log| log.to_string()), "index": finding.index,
+        "file": finding.file, "log": finding.log.map(|log| log.to_string()), "index": finding.index, "witness": witness,
         "what": finding.fault.to_string(), "equivocation": finding.fault.is_equivocation(),
     })
 }

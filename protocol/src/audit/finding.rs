@@ -1,9 +1,11 @@
 //! What can be wrong with an export, and where.
 
+use crate::armor::ArmorError;
 use crate::audit::FileFault;
 use crate::checkpoint::CheckpointError;
 use crate::codec::CodecError;
 use crate::digest::NetworkId;
+use crate::evidence::{Accused, EvidenceError};
 use crate::names::{LogId, MemberId};
 
 /// Something that is not as it must be.
@@ -79,6 +81,15 @@ pub enum Fault {
         /// The file of the other one.
         other: String,
     },
+    /// Evidence against a key, which holds.
+    #[error("EQUIVOCATION PROVEN: the key of {0} has signed two histories")]
+    Proven(Accused),
+    /// A file among the evidence that is not the file form of any.
+    #[error("it accuses nobody: {0}")]
+    NoEvidence(#[from] ArmorError),
+    /// What is said to be evidence and does not hold: nobody is accused by it.
+    #[error("it accuses nobody: {0}")]
+    Refused(#[from] EvidenceError),
     /// The leaves do not lead to what was signed.
     #[error("the leaves do not lead to the signed root")]
     Root,
@@ -110,6 +121,6 @@ pub enum Fault {
 impl Fault {
     /// Whether it proves that somebody has signed two histories.
     pub fn is_equivocation(&self) -> bool {
-        matches!(self, Self::Equivocation { .. })
+        matches!(self, Self::Equivocation { .. } | Self::Proven(_))
     }
 }

@@ -91,7 +91,7 @@ pub fn list<F: Files>(
         let mut replay = Replay::default();
         let mut chosen = Vec::new();
         for log in logs_of_one {
-            if let Some(covered) = choose(files, log, at)? {
+            if let Some(covered) = choose(files, log, report.is_forked(log.log), at)? {
                 replay_to(files, log, covered.size, &mut replay)?;
                 chosen.push((log, covered));
             }
@@ -112,10 +112,10 @@ pub fn list<F: Files>(
 }
 
 /// The part of a log that counts at a moment: up to the largest checkpoint that was settled by then; where nothing is settled,
-/// up to the largest whose last leaf is not younger by its author's clock.
-fn choose<F: Files>(files: &F, log: &LogReport, at: Timestamp) -> Result<Option<Covered>, Box<Finding>> {
+/// up to the largest whose last leaf is not younger by its author's clock, but nothing of a log that is forked.
+fn choose<F: Files>(files: &F, log: &LogReport, forked: bool, at: Timestamp) -> Result<Option<Covered>, Box<Finding>> {
     let kept = &log.checkpoints;
-    if kept.iter().any(|kept| kept.settled.is_some()) {
+    if forked || kept.iter().any(|kept| kept.settled.is_some()) {
         let last = kept.iter().rev().find(|kept| kept.settled.is_some_and(|time| time <= at));
         return Ok(last.copied());
     }

@@ -1,4 +1,4 @@
-//! How fast an export is written and verified: one member's log, with openings.
+//! How fast an export is written and verified, and a proof: one member's log, with openings.
 
 use std::fs;
 use std::path::Path;
@@ -10,22 +10,23 @@ use hashmesh::audit::ExportFolder;
 use hashmesh_protocol::audit::{Outcome, Report, verify};
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::digest::{Digest, NetworkId};
+use hashmesh_protocol::proof::Proof;
 use serde_json::json;
 
-use super::measure::{memory, percentile};
-use crate::cluster::{Cluster, Program};
+use super::measure::{median, memory};
+use crate::cluster::{Cluster, Member, Program};
 
 /// The members, of which the first has said everything.
 const MEMBERS: [(&str, &str, &str); 4] =
     [("one", "One", "FR"), ("two", "Two", "DE"), ("three", "Three", "US"), ("four", "Four", "JP")];
 
-/// How fast an export is written and verified.
+/// How fast an export is written and verified, and a proof.
 #[derive(Args, Debug)]
 pub struct Audit {
     /// Statements in the log: a quarter each of PDQ, MD5, SHA-1 and SHA-256.
     #[arg(long, default_value_t = 1_000_000)]
     count: u64,
-    /// How often it is verified; the median counts.
+    /// How often it is verified, and a statement proved; the median counts.
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
@@ -61,7 +62,8 @@ impl Audit {
             })
         );
         let network: NetworkId = member.status().await?.federation.network.parse()?;
-        self.verify(&out, network)
+        self.verify(&out, network)?;
+        self.prove(member, folder.path(), network)
     }
 
     fn rate(&self, time: Duration) -> f64 {
@@ -78,14 +80,39 @@ impl Audit {
             let opened: u64 = report.logs.iter().map(|log| log.tally.opened).sum();
             ensure!(opened == self.count, "{opened} openings");
         }
-        times.sort_by(f64::total_cmp);
-        let median = percentile(&times, 0.5);
+        let median = median(&mut times);
         println!(
             "{}",
             json!({
                 "bench": "audit-verify", "count": self.count, "runs": self.runs, "verify_s": median,
                 "statements_per_s": (self.count as f64 / median).round(),
                 "peak_memory_mb": memory("self", "VmHWM")? / 1_000_000,
+            })
+        );
+        Ok(())
+    }
+}
+
+impl Audit {
+    /// Proves the statement in the middle, by the command, and checks the proof.
+    fn prove(&self, member: &Member, folder: &Path, network: NetworkId) -> anyhow::Result<()> {
+        let (index, out) = (self.count / 2, folder.join("proofs"));
+        let place = format!("{}/0/{index}", member.id);
+        let (mut proving, mut checking, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..self.runs {
+            let proved = timed(|| member.hashmesh(&["audit", "prove", "--place", &place, "--out", text(&out)?]))?;
+            proving.push(proved.as_secs_f64());
+            let proof = fs::read_to_string(out.join(format!("{}-0-{index}.tlog-proof", member.id)))?;
+            let begun = Instant::now();
+            Proof::parse(&proof)?.check(Some(network))?;
+            checking.push(begun.elapsed().as_secs_f64());
+            bytes = proof.len();
+        }
+        println!(
+            "{}",
+            json!({
+                "bench": "audit-prove", "count": self.count, "runs": self.runs, "proof_bytes": bytes,
+                "prove_s": median(&mut proving), "check_s": median(&mut checking),
             })
         );
         Ok(())

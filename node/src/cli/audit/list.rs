@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use hashmesh_protocol::audit::{self, Listed, Live, Outcome, Report};
+use hashmesh_protocol::audit::{self, Listed, Live, Report};
 use hashmesh_protocol::digest::NetworkId;
 use hashmesh_protocol::statement::{Reason, Statement};
+use hashmesh_protocol::text::escaped;
 use hashmesh_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ const TOGETHER: usize = 1 << 16;
 /// Work out from an export what the list was at a moment.
 ///
 /// Verifies the export first. What counts of each log is its largest checkpoint that was settled by then; where nothing of a log is settled,
-/// the author's own clock decides, and that is said. Prints every statement that was live: the content hash where the export has the
+/// the author's own clock decides, and that is said; of a log with evidence against it only what is settled counts. Prints every statement that was live: the content hash where the export has the
 /// opening, the commitment where it has not; then the logs, and a digest that is the same for everybody with the same list. With
 /// --json, a line of JSON a statement, and one with logs and digest at the end.
 #[derive(Args, Debug)]
@@ -53,12 +54,15 @@ impl List {
             Err(error) => return Ok(unusable(context, &error)),
         };
         let outcome = report.outcome();
-        if matches!(outcome, Outcome::Broken | Outcome::Equivocation) {
+        if !report.is_whole() {
             complain(format_args!(
                 "hashmesh: there is no list, because the export does not verify\n{}",
                 describe(&report)
             ));
             return Ok(ended(outcome));
+        }
+        for finding in &report.findings {
+            complain(format_args!("hashmesh: {}: {}", escaped(&finding.file), finding.fault));
         }
         let (mut lines, mut written) = (String::new(), Ok(()));
         let list = audit::list(&files, &report, self.at, |live| {
