@@ -173,19 +173,29 @@ fn ended(outcome: Outcome) -> Done {
 
 impl Verify {
     fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let bar = progress();
-        let files = match open(context, &self.folder, |statements| bar.inc(statements)) {
-            Ok(files) => files,
+        let report = match verified(context, &self.folder, self.network) {
+            Ok((_, report)) => report,
             Err(done) => return Ok(done),
-        };
-        let report = audit::verify(&files, self.network);
-        bar.finish_and_clear();
-        let report = match report {
-            Ok(report) => report,
-            Err(error) => return Ok(unusable(context, &error)),
         };
         context.print(&form(&report), || describe(&report))?;
         Ok(ended(report.outcome()))
+    }
+}
+
+/// Verifies an export, with a progress bar; how the command ends if it cannot be read as one.
+fn verified(
+    context: &Context,
+    folder: &Path,
+    network: Option<NetworkId>,
+) -> Result<(ExportFolder<impl Fn(u64) + Sync + use<>>, Report), Done> {
+    let bar = progress();
+    let counting = bar.clone();
+    let files = open(context, folder, move |statements| counting.inc(statements))?;
+    let report = audit::verify(&files, network);
+    bar.finish_and_clear();
+    match report {
+        Ok(report) => Ok((files, report)),
+        Err(error) => Err(unusable(context, &error)),
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::table::table;
 use super::super::{Context, Done, complain, write_out};
-use super::{VERIFY_CODES, describe, ended, moment, open, progress, unusable};
+use super::{VERIFY_CODES, describe, ended, moment, verified};
 
 /// Lines that are printed together.
 const TOGETHER: usize = 1 << 16;
@@ -42,16 +42,9 @@ pub(in super::super) struct List {
 
 impl List {
     pub(in super::super) fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let bar = progress();
-        let files = match open(context, &self.folder, |statements| bar.inc(statements)) {
-            Ok(files) => files,
+        let (files, report) = match verified(context, &self.folder, self.network) {
+            Ok(verified) => verified,
             Err(done) => return Ok(done),
-        };
-        let report = audit::verify(&files, self.network);
-        bar.finish_and_clear();
-        let report = match report {
-            Ok(report) => report,
-            Err(error) => return Ok(unusable(context, &error)),
         };
         let outcome = report.outcome();
         if !report.is_whole() {
