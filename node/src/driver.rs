@@ -267,7 +267,7 @@ impl Driver {
                 Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
                 Effect::ShowSettled(log, size) => self.showing(|this, changed| {
                     thaw(&this.store, &mut this.curator, log, size, &mut *changed)?;
-                    this.curator.settle(log, size, changed);
+                    this.curator.settle(log, size).for_each(changed);
                     Ok::<_, StoreError>(())
                 })?,
                 Effect::Show(admitted) => self.show(&admitted.entries),

@@ -118,16 +118,16 @@ impl SignedCheckpoint {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::note::KeyType;
 
     /// Made by the Python package aics-tlog and verified by Go; see `formats.md`.
-    const COSIGNED: &str = "vector.example/log\n3\nOF2jDzkXKCyJOd/4UZV+UZqxhGsTUaFMCts7EWMnQqo=\n\n\
+    pub(crate) const COSIGNED: &str = "vector.example/log\n3\nOF2jDzkXKCyJOd/4UZV+UZqxhGsTUaFMCts7EWMnQqo=\n\n\
         — vector.example/log zGIGn/nlvqkGLmG1WOAqSgo/uk2JlU54wT2EOToof9wN5CQ2OqvUXl/4nyVhVrTEzr86XIANLTN9CaGDmVRW3aCcigM=\n\
         — vector.example/witness CyIvRQAAAABpVbkA7yeRAV+gPu1bV0YXWSgetBAVnJunmAatc3jX3jLVn6hX3svpsIsdhUd/7KlXiDpCZgExQhE5zpORgwCuSRLVCA==\n";
 
-    fn vector_key() -> VerifierKey {
+    pub(crate) fn vector_key() -> VerifierKey {
         "vector.example/log+cc62069f+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c".parse().unwrap()
     }
 

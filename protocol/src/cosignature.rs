@@ -259,17 +259,9 @@ pub enum SettlementError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::tests::{COSIGNED, vector_key};
     use crate::digest::Digest;
     use crate::federation::tests::federation;
-
-    /// Made by the Python package aics-tlog and verified by Go.
-    const COSIGNED: &str = "vector.example/log\n3\nOF2jDzkXKCyJOd/4UZV+UZqxhGsTUaFMCts7EWMnQqo=\n\n\
-        — vector.example/log zGIGn/nlvqkGLmG1WOAqSgo/uk2JlU54wT2EOToof9wN5CQ2OqvUXl/4nyVhVrTEzr86XIANLTN9CaGDmVRW3aCcigM=\n\
-        — vector.example/witness CyIvRQAAAABpVbkA7yeRAV+gPu1bV0YXWSgetBAVnJunmAatc3jX3jLVn6hX3svpsIsdhUd/7KlXiDpCZgExQhE5zpORgwCuSRLVCA==\n";
-
-    fn log_key() -> VerifierKey {
-        "vector.example/log+cc62069f+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c".parse().unwrap()
-    }
 
     fn witness_key() -> VerifierKey {
         "vector.example/witness+0b222f45+BIE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU".parse().unwrap()
@@ -281,7 +273,7 @@ mod tests {
 
     fn open(note: &str) -> Result<CosignedCheckpoint, CosignatureError> {
         let note = Note::parse(note.as_bytes()).unwrap();
-        CosignedCheckpoint::open(note, &log_key(), [(witness(), &witness_key())])
+        CosignedCheckpoint::open(note, &vector_key(), [(witness(), &witness_key())])
     }
 
     #[test]
@@ -296,7 +288,7 @@ mod tests {
         let secret = SecretKey::from_seed(&[2; 32]);
         let key = VerifierKey::new("vector.example/witness", KeyType::Cosigner, secret.public()).unwrap();
         assert_eq!(key, witness_key());
-        let signed = SignedCheckpoint::read(COSIGNED.as_bytes(), &log_key()).unwrap();
+        let signed = SignedCheckpoint::read(COSIGNED.as_bytes(), &vector_key()).unwrap();
         let time = Timestamp(1_767_225_600_999);
         let cosignature = Cosignature::sign(signed.checkpoint(), time, &key, &secret);
         assert_eq!(Cosignature::open(signed.note().text(), cosignature.line(), &key), Ok(cosignature.clone()));
@@ -326,7 +318,7 @@ mod tests {
         let log_as_witness = Cosignature::open(
             head.split_once("\n\n").unwrap().0,
             open(COSIGNED).unwrap().cosignatures()[&witness()].line(),
-            &log_key(),
+            &vector_key(),
         );
         assert!(log_as_witness.is_err());
     }
@@ -349,7 +341,7 @@ mod tests {
         assert_eq!(merged, at(1_767_225_601));
         let other = SignedCheckpoint::sign(
             Checkpoint { size: 4, ..opened.checkpoint().checkpoint().clone() },
-            &log_key(),
+            &vector_key(),
             &SecretKey::from_seed(&[1; 32]),
         );
         assert_eq!(merged.merge(&CosignedCheckpoint::new(other)), Err(CosignatureError::OtherCheckpoint));

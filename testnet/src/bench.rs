@@ -1,5 +1,6 @@
 //! `hashmesh-testnet bench`: figures that anyone can repeat, one JSON object a line.
 
+mod alone;
 mod audit;
 mod busy;
 mod import;

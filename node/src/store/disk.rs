@@ -1,9 +1,10 @@
 //! The store on disk.
 //!
 //! Trees of the database: `meta` (format), `logs` (log to number), `leaves` and `openings` (rows of 64, see
-//! [`groups`](super::groups)), `evidence` (by the number of the member's log and the kind of key), `checkpoints` and `settled` (number and size to note, in pieces like the rows), `marks` (number to how far
-//! the log has come, now and one commit ago). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and
-//! what it says is verified against the leaves when they are loaded.
+//! [`groups`](super::groups)), `evidence` (by the number of the member's log and the kind of key), `checkpoints` and `settled`
+//! (number and size to note, in pieces like the rows), `marks` (number to how far the log has come, now and one commit ago).
+//! A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and what it says is
+//! verified against the leaves when they are loaded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

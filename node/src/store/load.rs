@@ -75,7 +75,7 @@ pub fn load<S: Store>(
             // What it has beyond the leaves was in a commit that did not reach the disk whole; it is true all the same.
             let settled = SettledCheckpoint::open(note, log, federation).map_err(|e| StoreError::Settled(log, e))?;
             ledger.settle(log, Arc::new(settled));
-            curator.settle(log, ledger.log(log).map_or(0, Log::settled_size), |_| ());
+            let _nobody_asks_yet = curator.settle(log, ledger.log(log).map_or(0, Log::settled_size));
         }
     }
     let evidence = store.all_evidence()?.into_iter().map(|bytes| Evidence::read(&bytes, federation));

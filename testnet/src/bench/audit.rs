@@ -8,17 +8,14 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use hashmesh::audit::ExportFolder;
 use hashmesh_protocol::audit::{Outcome, Report, verify};
-use hashmesh_protocol::content_hash::{ContentHash, HashKind};
-use hashmesh_protocol::digest::{Digest, NetworkId};
+use hashmesh_protocol::digest::NetworkId;
 use hashmesh_protocol::proof::Proof;
 use serde_json::json;
 
+use super::alone::{FOUR, alone};
+use super::list::{self, List};
 use super::measure::{median, memory};
-use crate::cluster::{Cluster, Member, Program};
-
-/// The members, of which the first has said everything.
-const MEMBERS: [(&str, &str, &str); 4] =
-    [("one", "One", "FR"), ("two", "Two", "DE"), ("three", "Three", "US"), ("four", "Four", "JP")];
+use crate::cluster::Member;
 
 /// How fast an export is written and verified, and a proof.
 #[derive(Args, Debug)]
@@ -31,25 +28,14 @@ pub struct Audit {
     runs: usize,
 }
 
-/// The hash with this number.
-fn hash(number: u64) -> anyhow::Result<ContentHash> {
-    let kind = HashKind::ALL[(number % 4) as usize];
-    let digest = Digest::of(&[b"audit", &number.to_be_bytes()]);
-    Ok(ContentHash::new(kind, &digest.as_bytes()[..kind.width()])?)
-}
-
 impl Audit {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let folder = tempfile::Builder::new().prefix("hashmesh-bench-").tempdir()?;
-        let mut cluster = Cluster::found(folder.path(), &Program::own()?, &MEMBERS)?;
-        cluster.start(0)?;
+        let cluster = alone(folder.path(), &FOUR).await?;
         let member = cluster.member(0);
-        member.hashmesh(&["sign-alone", "--origin", &member.origin().await?])?;
-        let list = folder.path().join("list");
-        let lines: Result<String, _> =
-            (0..self.count).map(|number| hash(number).map(|hash| format!("{hash}\n"))).collect();
-        fs::write(&list, lines?)?;
-        member.hashmesh(&["import", "--label", "demo", text(&list)?])?;
+        let path = folder.path().join("list");
+        list::write(&path, List::Mixed.hashes(self.count, 1))?;
+        member.hashmesh(&["import", "--label", "demo", text(&path)?])?;
         let out = folder.path().join("export");
         let exported = timed(|| member.hashmesh(&["audit", "export", "--with-openings", "--out", text(&out)?]))?;
         let again = timed(|| member.hashmesh(&["audit", "export", "--with-openings", "--out", text(&out)?]))?;

@@ -16,12 +16,9 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 
+use super::alone::{TWO, alone};
 use super::list::{self, List};
 use super::measure::{percentile, pin};
-use crate::cluster::{Cluster, Program};
-
-/// The members, of which only the first runs.
-const MEMBERS: [(&str, &str, &str); 2] = [("one", "One", "FR"), ("two", "Two", "DE")];
 
 /// How long queries take while a list is imported.
 #[derive(Args, Debug)]
@@ -40,11 +37,8 @@ pub struct Busy {
 impl Busy {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let folder = tempfile::Builder::new().prefix("hashmesh-bench-").tempdir()?;
-        let mut cluster = Cluster::found(&folder.path().join("nodes"), &Program::own()?, &MEMBERS)?;
-        cluster.start(0)?;
+        let cluster = alone(&folder.path().join("nodes"), &TWO).await?;
         let member = cluster.member(0);
-        let origin = member.origin().await?;
-        member.hashmesh(&["sign-alone", "--origin", &origin])?;
         let lists = [(1, self.before), (2, self.count)].map(|(seed, count)| {
             let path = folder.path().join(format!("list-{seed}"));
             list::write(&path, List::Mixed.hashes(count, seed)).map(|()| path)

@@ -8,13 +8,10 @@ use clap::Args;
 use hashmesh::client::Client;
 use serde_json::json;
 
+use super::alone::{FOUR, sign_alone};
 use super::list::{self, List};
 use super::measure::{folder_size, memory};
 use crate::cluster::{Cluster, Member, Program};
-
-/// The members of which the first imports.
-const MEMBERS: [(&str, &str, &str); 4] =
-    [("one", "One", "FR"), ("two", "Two", "DE"), ("three", "Three", "US"), ("four", "Four", "JP")];
 
 /// How fast lists are imported.
 #[derive(Args, Debug)]
@@ -75,13 +72,12 @@ impl Import {
         let folder = tempfile::Builder::new().prefix("hashmesh-bench-").tempdir()?;
         let list = folder.path().join("list");
         list::write(&list, self.list.hashes(self.count, seed))?;
-        let mut cluster = Cluster::found(folder.path(), &Program::own()?, &MEMBERS)?;
+        let mut cluster = Cluster::found(folder.path(), &Program::own()?, &FOUR)?;
         for at in 0..usize::from(self.nodes) {
             cluster.start(at)?;
         }
         if self.nodes == 1 {
-            let origin = cluster.member(0).origin().await?;
-            cluster.member(0).hashmesh(&["sign-alone", "--origin", &origin])?;
+            sign_alone(cluster.member(0)).await?;
         } else {
             cluster.connected(Duration::from_secs(30)).await?;
         }

@@ -17,12 +17,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
+use super::alone::{TWO, alone};
 use super::list;
 use super::measure::{median, percentile, pin, unpin};
-use crate::cluster::{Cluster, Program};
-
-/// The members, of which only the first runs.
-const MEMBERS: [(&str, &str, &str); 2] = [("one", "One", "FR"), ("two", "Two", "DE")];
 
 /// How fast a node answers over its socket.
 #[derive(Args, Debug)]
@@ -116,10 +113,7 @@ impl Socket {
             .collect();
         let redis = if self.redis { Some(Redis::start(folder.path(), list.len())?) } else { None };
         let socket = {
-            let mut cluster = Cluster::found(&folder.path().join("nodes"), &Program::own()?, &MEMBERS)?;
-            cluster.start(0)?;
-            let origin = cluster.member(0).origin().await?;
-            cluster.member(0).hashmesh(&["sign-alone", "--origin", &origin])?;
+            let mut cluster = alone(&folder.path().join("nodes"), &TWO).await?;
             let path = folder.path().join("list");
             list::write(&path, list.iter().copied())?;
             cluster.member(0).hashmesh(&["import", "--label", "demo", &path.to_string_lossy()])?;

@@ -9,12 +9,10 @@ use hashmesh::folder::Folder;
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use serde_json::{Value, json};
 
+use super::alone::{TWO, alone};
 use super::list::{self, List};
 use super::measure::{folder_size, median, memory};
-use crate::cluster::{Cluster, Program};
-
-/// The members, of which only the first runs.
-const MEMBERS: [(&str, &str, &str); 2] = [("one", "One", "FR"), ("two", "Two", "DE")];
+use crate::cluster::Cluster;
 
 /// How fast a node with a long list starts.
 #[derive(Args, Debug)]
@@ -30,10 +28,7 @@ pub struct Start {
 impl Start {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let folder = tempfile::Builder::new().prefix("hashmesh-bench-").tempdir()?;
-        let mut cluster = Cluster::found(&folder.path().join("nodes"), &Program::own()?, &MEMBERS)?;
-        cluster.start(0)?;
-        let origin = cluster.member(0).origin().await?;
-        cluster.member(0).hashmesh(&["sign-alone", "--origin", &origin])?;
+        let mut cluster = alone(&folder.path().join("nodes"), &TWO).await?;
         let path = folder.path().join("list");
         list::write(&path, List::Mixed.hashes(self.count, 1))?;
         let begun = Instant::now();

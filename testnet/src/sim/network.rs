@@ -242,7 +242,7 @@ impl Sim {
             Effect::GossipEvidence(message) => self.flood(member, None, &message),
             Effect::ShowSettled(log, size) => {
                 thaw(&node.disk, &mut live.curator, log, size, |_| ()).expect("a simulated disk does not fail");
-                live.curator.settle(log, size, |_| ());
+                let _nobody_asks = live.curator.settle(log, size);
             }
             Effect::Show(admitted) => live.curator.show(&admitted.entries, |_| ()),
             Effect::ShowOpening(late) => live.curator.open(&late, |_| ()),
