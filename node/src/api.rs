@@ -40,7 +40,7 @@ use hashmesh_protocol::time::Timestamp;
 pub use admin::router as admin_router;
 pub use feed::router as feed_router;
 pub use metrics::Metrics;
-pub use query::router as query_router;
+pub use query::answers as query_answers;
 pub use remembered::Remembered;
 pub use starting::{Progress, router as starting_router};
 

@@ -26,9 +26,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::socket::{Role, Routes, SocketError, bind, serve};
+use crate::api::socket::{Role, Routes, SocketError, bind, routed, serve};
 use crate::api::{Metrics, NetView, Progress, Remembered, View};
-use crate::api::{admin_router, feed_router, query_router, starting_router};
+use crate::api::{admin_router, feed_router, query_answers, starting_router};
 use crate::config::{Config, ConfigError};
 use crate::decisions::{Decisions, DecisionsError};
 use crate::documents::{DocumentsError, Found};
@@ -236,7 +236,7 @@ impl Sockets {
         let queries = Threads::start("query", cores).map_err(RunError::Threads)?;
         let others = Threads::start("admin", 1).map_err(RunError::Threads)?;
         let progress = Progress::default();
-        let starting = || Arc::new(ArcSwap::from_pointee(starting_router(progress.clone())));
+        let starting = || Arc::new(ArcSwap::from_pointee(routed(starting_router(progress.clone()))));
         let (query, admin) = (starting(), starting());
         let (stop, stopping) = watch::channel(false);
         let mut servers = Vec::new();
@@ -261,11 +261,11 @@ impl Sockets {
     }
 
     fn answer(&self, view: Arc<View>) {
-        self.query.store(Arc::new(query_router(view.clone())));
+        self.query.store(Arc::new(query_answers(view.clone())));
         if let (Some(routes), Some(feed)) = (&self.feed, &view.feed) {
-            routes.store(Arc::new(feed_router(view.clone(), feed.clone())));
+            routes.store(Arc::new(routed(feed_router(view.clone(), feed.clone()))));
         }
-        self.admin.store(Arc::new(admin_router(view)));
+        self.admin.store(Arc::new(routed(admin_router(view))));
     }
 
     /// Lets the requests under way be finished.

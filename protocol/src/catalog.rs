@@ -173,6 +173,9 @@ impl Catalog {
     /// Looks many up at once, so that the processor waits for memory once for all of them, not for each; and so that asking
     /// what is [`said`](Self::said) about them afterwards does not wait again.
     pub fn find_all(&self, hashes: &[ContentHash]) -> Vec<Option<ContentId>> {
+        if let [hash] = hashes {
+            return vec![self.find(hash)];
+        }
         let mut found = Vec::with_capacity(hashes.len());
         let mut read = 0;
         for hashes in hashes.chunks(TOGETHER) {

@@ -1,10 +1,11 @@
 //! Bodies of requests and answers: JSON, or CBOR where the caller says so.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::FromRequest;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
@@ -75,7 +76,17 @@ pub(super) struct Read<T> {
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Read<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+    async fn from_request(request: axum::extract::Request, _: &S) -> Result<Self, Problem> {
+        Self::of(request).await
+    }
+}
+
+impl<T: DeserializeOwned> Read<T> {
+    /// Reads a request's body.
+    pub(super) async fn of<B>(request: Request<B>) -> Result<Self, Problem>
+    where
+        B: HttpBody<Data = Bytes, Error: Display> + Unpin,
+    {
         let (parts, body) = request.into_parts();
         // What says nothing of its kind is taken for JSON, as curl's -d is.
         let cbor = Encoding::of(&parts.headers, header::CONTENT_TYPE) == Some(Encoding::Cbor);
@@ -93,7 +104,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Read<T> {
 
 /// Reads a body. One that is too long is read on for a while and thrown away: a caller that is cut off while it sends
 /// would see a broken connection instead of the answer that says why.
-async fn collect(mut body: Body, patience: Duration) -> Result<Bytes, Problem> {
+async fn collect<B>(mut body: B, patience: Duration) -> Result<Bytes, Problem>
+where
+    B: HttpBody<Data = Bytes, Error: Display> + Unpin,
+{
     let stalled = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body stopped arriving");
     let mut bytes = Vec::new();
     let mut length = 0;

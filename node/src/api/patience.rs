@@ -7,10 +7,10 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How long a caller may take.
@@ -31,56 +31,68 @@ pub(super) enum Verdict {
     CutOff,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Phase {
-    /// Nothing is asked.
-    Idle,
-    /// Part of a head is here.
-    Head,
-    /// A question is being answered. How long its body may take is the reader's affair.
-    Busy,
-}
+/// Nothing is asked.
+const IDLE: u64 = 0;
+/// Part of a head is here.
+const HEAD: u64 = 1;
+/// A question is being answered. How long its body may take is the reader's affair.
+const BUSY: u64 = 2;
+/// In front of the phase: how many questions there have been.
+const QUESTION: u64 = 4;
 
-/// Where a connection stands, and since when.
-pub(super) struct Progress(Mutex<(Phase, Instant)>);
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self(Mutex::new((Phase::Idle, Instant::now())))
-    }
-}
+/// Where a connection stands: its phase, and how many questions there have been. Written by the connection for every question,
+/// so without a look at the clock; a [`Watch`] has one.
+#[derive(Default)]
+pub(super) struct Progress(AtomicU64);
 
 impl Progress {
     fn heard(&self) {
-        let mut now = self.0.lock();
-        if now.0 == Phase::Idle {
-            *now = (Phase::Head, Instant::now());
+        let now = self.0.load(Ordering::Relaxed);
+        if now % QUESTION == IDLE {
+            self.0.store(now + HEAD, Ordering::Relaxed);
         }
     }
 
     /// A question has arrived.
     pub(super) fn asked(&self) {
-        *self.0.lock() = (Phase::Busy, Instant::now());
+        let now = self.0.load(Ordering::Relaxed);
+        self.0.store(now - now % QUESTION + BUSY, Ordering::Relaxed);
     }
 
     /// Its answer is ready.
     pub(super) fn answered(&self) {
-        *self.0.lock() = (Phase::Idle, Instant::now());
+        let now = self.0.load(Ordering::Relaxed);
+        self.0.store(now - now % QUESTION + QUESTION + IDLE, Ordering::Relaxed);
+    }
+}
+
+/// Looks at a connection now and then, and at the clock.
+pub(super) struct Watch {
+    patience: Patience,
+    seen: u64,
+    since: Instant,
+}
+
+impl Watch {
+    pub(super) fn new(patience: Patience) -> Self {
+        Self { patience, seen: IDLE, since: Instant::now() }
     }
 
     /// What is to become of the connection; `crowded` if its place is needed.
-    pub(super) fn verdict(&self, patience: Patience, crowded: bool) -> Verdict {
-        let (phase, since) = *self.0.lock();
-        let Patience { head, idle } = patience;
-        let past = since.elapsed();
-        match phase {
-            Phase::Busy => Verdict::GoOn,
-            Phase::Head if past > head => Verdict::CutOff,
+    pub(super) fn verdict(&mut self, progress: &Progress, crowded: bool) -> Verdict {
+        let now = progress.0.load(Ordering::Relaxed);
+        if now != self.seen {
+            (self.seen, self.since) = (now, Instant::now());
+        }
+        let Patience { head, idle } = self.patience;
+        let past = self.since.elapsed();
+        match now % QUESTION {
+            HEAD if past > head => Verdict::CutOff,
             // It was told to finish, and does not take its last answer.
-            Phase::Idle if past > idle + head => Verdict::CutOff,
+            IDLE if past > idle + head => Verdict::CutOff,
             // Who has just come is not sent away.
-            Phase::Idle if past > idle || (crowded && past > head) => Verdict::Finish,
-            Phase::Head | Phase::Idle => Verdict::GoOn,
+            IDLE if past > idle || (crowded && past > head) => Verdict::Finish,
+            _ => Verdict::GoOn,
         }
     }
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures::FutureExt as _;
 use hashmesh_protocol::catalog::{Attributes, Said};
 use hashmesh_protocol::content_hash::{ContentHash, HashKind, Media};
 use hashmesh_protocol::policy::{Circumstances, Decision, MAX_DISTANCE, Policy, Tripped, effect};
 use hashmesh_protocol::statement::Reason;
 use hashmesh_protocol::time::Timestamp;
+use hyper::body::Incoming;
 use rayon::prelude::*;
 use serde::Deserialize;
 
@@ -20,6 +22,7 @@ use super::asked::Asked;
 use super::body::{Encoding, Read};
 use super::error::{Problem, no_such_method, no_such_path};
 use super::form::{Claim, HealthAnswer, Match, MatchAnswer, MatchRequest, MatchResult};
+use super::socket::{Answer, Answers};
 use super::{View, metrics, off_thread, openapi};
 use crate::clock;
 use crate::index::{Indexing, MAX_LISTED};
@@ -39,8 +42,32 @@ const SHORT: usize = 1024;
 /// Hashes that one core takes at a time of a wide request.
 const PIECE: usize = 64;
 
-/// The paths of `query.sock`.
-pub fn router(view: Arc<View>) -> Router {
+/// What `query.sock` answers.
+pub fn answers(view: Arc<View>) -> Answers {
+    let router = router(view.clone());
+    Box::new(move |request| direct(&view, &router, request))
+}
+
+/// Answers the two questions that services ask for every upload, as they are commonly put, without a way through the router:
+/// that takes as long as the answer does.
+fn direct(view: &Arc<View>, router: &Router, request: Request<Incoming>) -> Answer {
+    let (method, path) = (request.method(), request.uri().path());
+    let one =
+        path.strip_prefix("/v1/match/").filter(|one| request.uri().query().is_none() && !one.contains(['%', '/']));
+    if let (&Method::GET, Some(text)) = (method, one) {
+        let hash = text.parse().map_err(Problem::bad);
+        let answer = hash.and_then(|hash| answer_one(view.clone(), hash, MatchOptions::default(), request.headers()));
+        return Answer::Now(answer.into_response());
+    }
+    if (method, path) == (&Method::POST, "/v1/match") {
+        let view = view.clone();
+        let answer = async move { match_many(State(view), Read::of(request).await?).await };
+        return Answer::Later(Box::pin(answer.map(IntoResponse::into_response)));
+    }
+    Answer::routed(router, request)
+}
+
+fn router(view: Arc<View>) -> Router {
     Router::new()
         .route("/v1/match", post(match_many))
         .route("/v1/match/{hash}", get(match_one))
@@ -89,7 +116,7 @@ pub(super) async fn match_many(
 }
 
 /// What can be set in the address of a single question.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MatchOptions {
     max_distance: Option<u32>,
@@ -106,17 +133,25 @@ pub(super) struct MatchOptions {
 pub(super) async fn match_one(
     State(view): State<Arc<View>>,
     text: Result<Path<String>, axum::extract::rejection::PathRejection>,
-    request: Request,
+    request: axum::extract::Request,
 ) -> Result<Response, Problem> {
-    let begun = Instant::now();
     let Path(text) = text.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let options = Query::<MatchOptions>::try_from_uri(request.uri());
     let Query(options) = options.map_err(|rejection| Problem::bad(rejection.body_text()))?;
-    let hash: ContentHash = text.parse().map_err(Problem::bad)?;
+    answer_one(view, text.parse().map_err(Problem::bad)?, options, request.headers())
+}
+
+fn answer_one(
+    view: Arc<View>,
+    hash: ContentHash,
+    options: MatchOptions,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let begun = Instant::now();
     let asker = Asker::new(view, options.max_distance, options.explain)?;
     let answer = asker.all(&[hash])?;
     asker.view.metrics.queried(&answer.decisions, begun);
-    Ok(Encoding::wanted(request.headers()).answer(&answer))
+    Ok(Encoding::wanted(headers).answer(&answer))
 }
 
 /// Answers to some of a request's questions, in order.

@@ -1,15 +1,19 @@
 //! Unix sockets: made so that nobody gets in before their permissions are right, and served with limits.
 
+use std::convert::Infallible;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::response::Response;
+use futures::FutureExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -20,7 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tower::ServiceExt as _;
 
-use super::patience::{Patience, Progress, Verdict, Watched};
+use super::patience::{Patience, Progress, Verdict, Watch, Watched};
 use crate::decisions::Actor;
 use crate::folder::{FolderError, at, make_folder};
 
@@ -101,7 +105,31 @@ pub fn bind(path: &Path, role: Role) -> Result<StdListener, SocketError> {
 }
 
 /// What a socket answers with; can be exchanged while it is served.
-pub type Routes = Arc<ArcSwap<Router>>;
+pub type Routes = Arc<ArcSwap<Answers>>;
+
+/// Answers what arrives.
+pub type Answers = Box<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
+
+/// An answer, or what will become one.
+pub enum Answer {
+    /// It is there.
+    Now(Response),
+    /// It comes.
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+impl Answer {
+    /// What a router answers.
+    pub fn routed(router: &Router, request: Request<Incoming>) -> Self {
+        let answer = router.clone().oneshot(request);
+        Self::Later(Box::pin(answer.map(|answer| answer.unwrap_or_else(|never| match never {}))))
+    }
+}
+
+/// Everything is answered by a router.
+pub fn routed(router: Router) -> Answers {
+    Box::new(move |request| Answer::routed(&router, request))
+}
 
 /// Serves a socket until told to stop; several may serve one, and a connection stays with the one that took it. Returns once the requests that were under way have been answered.
 pub async fn serve(listener: UnixListener, role: Role, routes: Routes, stop: watch::Receiver<bool>) {
@@ -139,6 +167,8 @@ async fn serve_within(
         let routes = routes.clone();
         let (room, stop) = (room.clone(), stop.clone());
         tokio::spawn(async move {
+            // Only what is said to the admin socket is written down.
+            let actor = (role == Role::Admin).then_some(actor);
             converse(stream, actor, routes, limits.patience, || room.available_permits() == 0, stop).await;
             drop(place);
         });
@@ -152,7 +182,7 @@ async fn serve_within(
 /// Answers what is asked on one connection, for as long as the caller keeps it and takes no longer than it may.
 async fn converse(
     stream: UnixStream,
-    actor: Actor,
+    actor: Option<Actor>,
     routes: Routes,
     patience: Patience,
     crowded: impl Fn() -> bool,
@@ -161,12 +191,17 @@ async fn converse(
     let progress = Arc::new(Progress::default());
     let service = service_fn(|mut request: Request<Incoming>| {
         progress.asked();
-        request.extensions_mut().insert(actor);
-        let (answer, progress) = (Router::clone(&routes.load()).oneshot(request), progress.clone());
+        if let Some(actor) = actor {
+            request.extensions_mut().insert(actor);
+        }
+        let (answer, progress) = ((routes.load())(request), progress.clone());
         async move {
-            let answer = answer.await;
+            let answer = match answer {
+                Answer::Now(answer) => answer,
+                Answer::Later(answer) => answer.await,
+            };
             progress.answered();
-            answer
+            Ok::<_, Infallible>(answer)
         }
     });
     let connection = http1::Builder::new()
@@ -174,6 +209,7 @@ async fn converse(
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(Watched { stream, progress: progress.clone() }), service);
     let mut connection = std::pin::pin!(connection);
+    let mut watch = Watch::new(patience);
     let mut ticks = interval(patience.head / 10);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ending = false;
@@ -189,7 +225,7 @@ async fn converse(
                 connection.as_mut().graceful_shutdown();
                 ending = true;
             }
-            _ = ticks.tick() => match progress.verdict(patience, crowded()) {
+            _ = ticks.tick() => match watch.verdict(&progress, crowded()) {
                 Verdict::Finish if !ending => {
                     connection.as_mut().graceful_shutdown();
                     ending = true;
@@ -235,7 +271,7 @@ mod tests {
                 go_on.notified().await;
                 "done"
             };
-            Arc::new(ArcSwap::from_pointee(Router::new().route("/slow", get(slow))))
+            Arc::new(ArcSwap::from_pointee(routed(Router::new().route("/slow", get(slow)))))
         };
         let (stop, stopping) = watch::channel(false);
         let listener = UnixListener::from_std(bind(&path, Role::Query).unwrap()).unwrap();
@@ -261,7 +297,7 @@ mod tests {
     /// A socket that answers "done" to everybody, until the sender is dropped.
     fn quick(path: &Path, places: usize, head: Duration, idle: Duration) -> watch::Sender<bool> {
         let (stop, stopping) = watch::channel(false);
-        let router = Arc::new(ArcSwap::from_pointee(Router::new().route("/", get(async || "done"))));
+        let router = Arc::new(ArcSwap::from_pointee(routed(Router::new().route("/", get(async || "done")))));
         let limits = Limits { places, patience: Patience { head, idle } };
         let listener = UnixListener::from_std(bind(path, Role::Query).unwrap()).unwrap();
         tokio::spawn(serve_within(listener, Role::Query, router, stopping, limits));
