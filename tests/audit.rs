@@ -29,7 +29,7 @@ use serde_json::Value;
 use super::loopback::{PATIENCE, add, eventually, founded, publish};
 
 /// Three nodes; the first has said something about many hashes, the second has disputed one.
-async fn talking(folder: &Path) -> Cluster {
+pub(super) async fn talking(folder: &Path) -> Cluster {
     let mut cluster = founded(folder);
     cluster.start_all().unwrap();
     cluster.connected(PATIENCE).await.unwrap();
@@ -44,7 +44,7 @@ async fn talking(folder: &Path) -> Cluster {
 }
 
 /// Waits until every node holds the same, and knows all of it to be settled.
-async fn settled(cluster: &Cluster) {
+pub(super) async fn settled(cluster: &Cluster) {
     cluster.agree(PATIENCE).await.unwrap();
     eventually("everything is settled everywhere", async || {
         for member in cluster.members() {
@@ -70,7 +70,7 @@ fn exports(member: &Member, folder: &Path, further: &[&str]) {
 
 /// Verifies a folder, as an auditor does: the member lends only the command.
 #[track_caller]
-fn verify(member: &Member, folder: &Path, network: Option<&str>, code: i32) -> Value {
+pub(super) fn verify(member: &Member, folder: &Path, network: Option<&str>, code: i32) -> Value {
     let mut arguments = vec!["--json", "audit", "verify", folder.to_str().unwrap()];
     arguments.extend(network.iter().flat_map(|network| ["--network", network]));
     let output = member.attempt(&arguments).unwrap();
@@ -81,7 +81,7 @@ fn verify(member: &Member, folder: &Path, network: Option<&str>, code: i32) -> V
 }
 
 /// All files of a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {
         if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }

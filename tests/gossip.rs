@@ -7,7 +7,7 @@ use hashmesh_protocol::catalog::Catalog;
 use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::digest::Digest;
-use hashmesh_protocol::engine::{Draft, Effect, Engine, Input, Start};
+use hashmesh_protocol::engine::{Draft, Effect, Engine, Input, Restored, Start};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Ledger, Mark};
 use hashmesh_protocol::names::{LogId, MemberId};
@@ -209,6 +209,7 @@ fn heads_beyond_one_a_log_are_not_read() {
             catalog,
             signed: Mark::default(),
             cosigned: std::collections::BTreeMap::new(),
+            restored: Restored::default(),
             evidence: Vec::new(),
         };
         let mut engine = Engine::new(start);

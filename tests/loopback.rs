@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The command that was built together with these tests.
-fn program() -> Program {
+pub(super) fn program() -> Program {
     Program::at(command())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hashmesh_protocol::batch::Batch;
 use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
-use hashmesh_protocol::engine::{Alarm, Draft, Silence};
+use hashmesh_protocol::engine::{Alarm, Draft, Restored, Silence};
 use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::statement::{Labels, Leaf, Position, Revoke, Statement};
 use hashmesh_protocol::tree::edge::Edge;
@@ -120,6 +120,53 @@ fn a_restored_machine_hears_of_a_checkpoint_that_nobody_holds_the_leaves_of() {
     net.settle();
     assert_eq!(net.silence("alice"), Some(Silence::Behind { have: 1, signed: 1000 }));
     assert_eq!(net.outcome(unsaid), None);
+}
+
+/// SPEC 8.9: what was signed last went to one member alone, which is away when the machine is restored from an older backup. The
+/// majority knows nothing of it.
+#[test]
+fn a_node_that_is_restored_hears_from_everybody_and_cosigns_nothing() {
+    let mut net = Sim::of(["alice", "bob", "carol", "dave"]);
+    net.settle();
+    net.adds("alice", pdq(1));
+    net.settle();
+    let alice = net.node("alice");
+    let backup = (alice.disk.clone(), alice.signer, alice.cosigned.clone());
+    net.partition(&["alice", "dave"], &["bob", "carol"]);
+    net.adds("alice", pdq(2));
+    net.settle();
+    assert_eq!(net.matches("dave", pdq(2)), ["alice"]);
+
+    net.crash("alice");
+    net.heal();
+    net.partition(&["alice", "bob", "carol"], &["dave"]);
+    let alice = net.node_mut("alice");
+    (alice.disk, alice.signer, alice.cosigned) = backup;
+    alice.restored = Restored { log: true, witness: true };
+    net.start("alice");
+    let waiting = net.adds("alice", pdq(3));
+    net.settle();
+    assert_eq!(net.silence("alice"), Some(Silence::Listening { heard: 2, needed: 3 }));
+    assert_eq!(net.outcome(waiting), None, "a majority would have made it sign another second leaf");
+
+    net.heal();
+    net.settle();
+    assert!(net.outcome(waiting).is_some());
+    for member in ["bob", "dave"] {
+        assert_eq!(net.matches(member, pdq(2)), ["alice"]);
+        assert_eq!(net.matches(member, pdq(3)), ["alice"]);
+    }
+    net.audit_agreement();
+
+    // All three other witnesses are needed here.
+    net.adds("bob", pdq(4));
+    net.settle();
+    assert_eq!(net.node("carol").settled("bob"), 0);
+    net.crash("alice");
+    net.node_mut("alice").restored.witness = false;
+    net.start("alice");
+    net.run(Duration::from_secs(60));
+    assert_eq!(net.node("carol").settled("bob"), 1);
 }
 
 /// SPEC 8.5: what was signed and what peers hold contradict each other: never sign again.

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod audit;
+mod backup;
 mod crash;
 mod forks;
 mod gossip;

@@ -5,6 +5,7 @@
 
 mod ask;
 mod audit;
+mod backup;
 mod founding;
 mod import;
 mod node;
@@ -93,6 +94,10 @@ enum Command {
     Status,
     /// Show what a member has said.
     Log(show::Log),
+    /// Copy a running node into a folder, from which it can be restored.
+    Backup(backup::Backup),
+    /// Make a node's data folder from a backup.
+    Restore(backup::Restore),
     /// Export the logs, and verify exports without a node, keys or network.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -178,6 +183,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
         Command::Quarantine(quarantine) => block_on(quarantine.run(context)),
         Command::Status => block_on(show::status(context)),
         Command::Log(log) => block_on(log.run(context)),
+        Command::Backup(backup) => block_on(backup.run(context)),
+        Command::Restore(restore) => restore.run(context),
         Command::Audit(audit) => block_on(audit.run(context)),
     }
 }

@@ -123,6 +123,11 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
             "the store has lost statements; they are fetched from peers again"
         );
     }
+    if signer.restored().witness {
+        tracing::warn!(
+            "restored from a backup: what was cosigned since is not known, so nothing is cosigned; hashmesh signer --help"
+        );
+    }
     let cosigned = federation.logs().iter().map(|(log, key)| (*log, signer.cosigned(key.name()))).collect();
     let start = Start {
         federation: federation.clone(),
@@ -131,6 +136,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         catalog: catalog.clone(),
         signed,
         cosigned,
+        restored: signer.restored(),
         evidence,
     };
     let engine = Engine::new(start);

@@ -308,6 +308,7 @@ impl Driver {
     fn sign(&mut self, log: LogId, mark: Mark) -> Result<SignedCheckpoint, SignerError> {
         let key = self.engine.federation().logs()[&log].clone();
         self.signer.advance(key.name(), mark)?;
+        self.signer.remembers()?;
         let checkpoint = Checkpoint { origin: key.name().to_owned(), size: mark.size, root: mark.root };
         Ok(SignedCheckpoint::sign(checkpoint, &key, &self.log_key))
     }

@@ -14,6 +14,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::engine::Restored;
 use hashmesh_protocol::ledger::Mark;
 
 use crate::folder::{self, FolderError};
@@ -29,6 +30,10 @@ const MAX_ORIGIN: usize = 256;
 
 /// Stands before the origins of what the witness key has signed: no origin holds a space.
 const COSIGNED: &str = "cosigned ";
+
+/// The marks of a file that was restored from a backup: the log key, the witness key. At 1 what was signed with the key since the
+/// backup is not known; at 2 that is over.
+const RESTORED: [&str; 2] = ["restored log", "restored witness"];
 
 /// The open, locked signer file.
 #[derive(Debug)]
@@ -110,6 +115,47 @@ impl Signer {
         bind(&file, path)
     }
 
+    /// Makes the file for a node that is restored from a backup, which says that at least this was signed. Anything may have been
+    /// signed since.
+    pub fn restore(path: &Path, marks: &BTreeMap<String, Mark>) -> Result<(), SignerError> {
+        folder::write_new(path, 0o600, &[])?;
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| folder::at(path, error))?;
+        bind(&file, path)?;
+        let mut signer = Self { path: path.to_owned(), file, origins: BTreeMap::new() };
+        for (origin, mark) in marks.iter().filter(|(origin, _)| !RESTORED.contains(&origin.as_str())) {
+            signer.advance(origin, *mark)?;
+        }
+        RESTORED.into_iter().try_for_each(|name| signer.advance(name, state(1)))
+    }
+
+    /// What was signed and cosigned last, by origin, beside a node that may be running.
+    pub fn marks(path: &Path) -> Result<BTreeMap<String, Mark>, SignerError> {
+        let file = File::open(path).map_err(|error| folder::at(path, error))?;
+        let origins = read_slots(&file, path)?;
+        Ok(origins.into_iter().map(|(origin, place)| (origin, place.mark)).collect())
+    }
+
+    /// With which keys more may have been signed than is known here.
+    pub fn restored(&self) -> Restored {
+        let [log, witness] = RESTORED.map(|name| self.mark(name).size == 1);
+        Restored { log, witness }
+    }
+
+    /// The log key has signed again, after everybody was asked: from now on all is known.
+    pub fn remembers(&mut self) -> Result<(), SignerError> {
+        if self.restored().log { self.advance(RESTORED[0], state(2)) } else { Ok(()) }
+    }
+
+    /// A person vouches that nothing was cosigned since the backup. `false` if nobody had to.
+    pub fn cosign_again(path: &Path) -> Result<bool, SignerError> {
+        let mut signer = Self::open(path)?;
+        let had_to = signer.restored().witness;
+        if had_to {
+            signer.advance(RESTORED[1], state(2))?;
+        }
+        Ok(had_to)
+    }
+
     /// Opens and locks the file.
     pub fn open(path: &Path) -> Result<Self, SignerError> {
         let file = lock(path)?;
@@ -172,6 +218,11 @@ impl Signer {
         self.origins.insert(origin.to_owned(), place);
         Ok(())
     }
+}
+
+/// The mark of a name that is no origin.
+fn state(number: u64) -> Mark {
+    Mark { size: number, ..Mark::default() }
 }
 
 fn damaged(path: &Path, what: &'static str) -> SignerError {

@@ -316,8 +316,19 @@ pub struct Start {
     pub signed: Mark,
     /// What the signer file says was cosigned last, by log.
     pub cosigned: BTreeMap<LogId, Mark>,
+    /// Which of that is as old as a backup.
+    pub restored: Restored,
     /// What the store has given back as proved against keys.
     pub evidence: Vec<Evidence>,
+}
+
+/// Which keys may have signed more than the signer file knows, because it was restored from a backup (SPEC 8.9).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Restored {
+    /// The log key, until the node has signed again.
+    pub log: bool,
+    /// The witness key.
+    pub witness: bool,
 }
 
 /// The engine. See [`Input`] and [`Effect`].
@@ -342,14 +353,14 @@ pub struct Engine {
 impl Engine {
     /// An engine that has seen nothing since its start.
     pub fn new(start: Start) -> Self {
-        let Start { federation, member, mut ledger, catalog, signed, cosigned, evidence } = start;
+        let Start { federation, member, mut ledger, catalog, signed, cosigned, restored, evidence } = start;
         let own = member.and_then(|member| federation.logs().keys().rev().find(|log| log.member == member).copied());
         if let Some(own) = own {
             ledger.promise(own, signed);
         }
         let evidence: BTreeMap<Accused, Arc<Evidence>> =
             evidence.into_iter().map(|evidence| (evidence.accused(), Arc::new(evidence))).collect();
-        let mut voice = Voice::new(signed);
+        let mut voice = Voice::new(signed, restored.log);
         if own.is_some_and(|own| evidence.contains_key(&Accused::Log(own))) {
             voice.diverges();
         }
@@ -364,7 +375,7 @@ impl Engine {
             catch_up: CatchUp::default(),
             searches: Searches::default(),
             settling: Settling::default(),
-            witness: Witness::new(cosigned),
+            witness: Witness::new(cosigned, restored.witness),
             evidence,
             compared: BTreeMap::new(),
             now: Timestamp::default(),

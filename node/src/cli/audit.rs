@@ -79,7 +79,7 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn progress() -> ProgressBar {
+pub(super) fn progress() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use hashmesh_protocol::names::MemberId;
 use serde_json::json;
@@ -163,17 +163,37 @@ pub(super) enum SignerCommand {
         #[arg(long, value_name = "MEMBER")]
         only_one_of: MemberId,
     },
+    /// Let a node that was restored from a backup cosign others' logs again.
+    ///
+    /// A witness must remember everything that it has cosigned: with one key it must never cosign two histories of a log, or it
+    /// convicts itself. What was cosigned after the backup was made, nobody can list. Say this only if the node did not run since
+    /// then, or if you take that risk. The node must not be running.
+    CosignAgain {
+        /// The member's id, typed again.
+        #[arg(long, value_name = "MEMBER")]
+        only_one_of: MemberId,
+    },
 }
 
 impl SignerCommand {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let Self::Adopt { only_one_of } = self;
+        let (Self::Adopt { only_one_of } | Self::CosignAgain { only_one_of }) = &self;
         let member = Config::load(&context.folder.config())?.member;
-        if only_one_of != member {
+        if *only_one_of != member {
             bail!("this folder is {member}'s; nothing was changed");
         }
-        Signer::adopt(&context.folder.signer())?;
-        context.print(&json!({ "member": member }), || format!("{member}'s signer is bound to this machine now\n"))?;
+        let path = context.folder.signer();
+        let done = match self {
+            Self::Adopt { .. } => {
+                Signer::adopt(&path)?;
+                format!("{member}'s signer is bound to this machine now\n")
+            }
+            Self::CosignAgain { .. } => {
+                ensure!(Signer::cosign_again(&path)?, "{member}'s node cosigns already; nothing was changed");
+                format!("{member}'s node cosigns again, once it is started\n")
+            }
+        };
+        context.print(&json!({ "member": member }), || done)?;
         Ok(Done::Whole)
     }
 }

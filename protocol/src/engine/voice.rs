@@ -14,7 +14,7 @@ use crate::names::MemberId;
 /// Why nothing is signed now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Silence {
-    /// SPEC 8.6: too few members have said what they hold of the own log.
+    /// SPEC 8.6, 8.9: too few members have said what they hold of the own log.
     Listening {
         /// How many have.
         heard: usize,
@@ -62,6 +62,8 @@ impl fmt::Display for Silence {
 /// What decides whether to sign.
 pub(super) struct Voice {
     signed: Mark,
+    /// More may have been signed than this node remembers: everybody must be heard.
+    restored: bool,
     heard: BTreeSet<MemberId>,
     alone: bool,
     diverged: bool,
@@ -69,8 +71,8 @@ pub(super) struct Voice {
 }
 
 impl Voice {
-    pub(super) fn new(signed: Mark) -> Self {
-        Self { signed, heard: BTreeSet::new(), alone: false, diverged: false, told_behind: false }
+    pub(super) fn new(signed: Mark, restored: bool) -> Self {
+        Self { signed, restored, heard: BTreeSet::new(), alone: false, diverged: false, told_behind: false }
     }
 
     pub(super) fn sign_alone(&mut self) {
@@ -84,6 +86,7 @@ impl Voice {
 
     pub(super) fn signed(&mut self, mark: Mark) {
         self.signed = mark;
+        self.restored = false;
     }
 
     /// What was signed last.
@@ -115,8 +118,8 @@ impl Engine {
         if log.size() < known {
             return Some(Silence::Behind { have: log.size(), signed: known });
         }
-        // A majority of the members, this one among them.
-        let needed = self.federation.size() / 2;
+        // A majority of the members, this one among them; or all of them.
+        let needed = if self.voice.restored { self.federation.size() - 1 } else { self.federation.size() / 2 };
         let heard = self.voice.heard.iter().filter(|member| **member != own.member).count();
         if heard < needed && !self.voice.alone {
             return Some(Silence::Listening { heard, needed });

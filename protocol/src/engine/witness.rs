@@ -23,6 +23,8 @@ const HOLD: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Witness {
     marks: BTreeMap<LogId, Mark>,
+    /// More may have been cosigned than that: nothing is cosigned any more.
+    restored: bool,
     /// One a log, of its author: it asks for one checkpoint at a time.
     held: BTreeMap<LogId, Held>,
 }
@@ -36,8 +38,8 @@ struct Held {
 }
 
 impl Witness {
-    pub(super) fn new(marks: BTreeMap<LogId, Mark>) -> Self {
-        Self { marks, held: BTreeMap::new() }
+    pub(super) fn new(marks: BTreeMap<LogId, Mark>, restored: bool) -> Self {
+        Self { marks, restored, held: BTreeMap::new() }
     }
 
     /// Nobody waits any more.
@@ -94,7 +96,7 @@ impl Engine {
     ) -> Result<SignedCheckpoint, WitnessAnswer> {
         let refused = |reproach| Err(WitnessAnswer::Refused(reproach));
         let is_witness = self.federation.witnesses_of(log).any(|(member, _)| Some(member) == self.own_member());
-        let Some(key) = self.federation.logs().get(&log).filter(|_| is_witness) else {
+        let Some(key) = self.federation.logs().get(&log).filter(|_| is_witness && !self.witness.restored) else {
             return refused(Reproach::UnknownLog);
         };
         let Ok(checkpoint) = SignedCheckpoint::open(request.checkpoint.clone(), key) else {

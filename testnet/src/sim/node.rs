@@ -8,7 +8,7 @@ use hashmesh_protocol::catalog::{Attributes, Catalog, Curator};
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::cosignature::Cosignature;
-use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Start};
+use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Restored, Start};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::key::{PublicKey, SecretKey};
 use hashmesh_protocol::ledger::{Log, Mark};
@@ -45,6 +45,8 @@ pub struct Node {
     pub signer: Mark,
     /// Likewise what it has cosigned last.
     pub cosigned: BTreeMap<LogId, Mark>,
+    /// Whether they come from a backup.
+    pub restored: Restored,
     pub(super) live: Option<Live>,
     pub(super) alarms: Vec<Alarm>,
     /// How far its clock is ahead, in milliseconds.
@@ -76,6 +78,7 @@ impl Node {
             federation: Arc::new(Federation::new(&founding.genesis)),
             disk: Disk::default(),
             signer: Mark::default(),
+            restored: Restored::default(),
             cosigned: BTreeMap::new(),
             live: None,
             alarms: Vec::new(),
@@ -152,6 +155,7 @@ impl Node {
             catalog: catalog.clone(),
             signed: self.signer,
             cosigned: self.cosigned.clone(),
+            restored: self.restored,
             evidence: loaded.evidence,
         };
         self.live = Some(Live { engine: Engine::new(start), mailbox: Vec::new(), handling: false, curator, catalog });
@@ -171,6 +175,7 @@ impl Node {
             self.member
         );
         self.signer = mark;
+        self.restored.log = false;
         let key = &self.federation.logs()[&log];
         let checkpoint = Checkpoint { origin: key.name().to_owned(), size: mark.size, root: mark.root };
         SignedCheckpoint::sign(checkpoint, key, &self.log_secret)
