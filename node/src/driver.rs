@@ -21,6 +21,7 @@ use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::SignatureLine;
 use hashmesh_protocol::policy::Policy;
 use hashmesh_protocol::serve;
+use hashmesh_protocol::survey;
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::wire::{Heads, Request};
 use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
@@ -261,6 +262,7 @@ impl Driver {
                     let compared = Input::Compared { log, rival, root, proof, signed };
                     further.append(&mut self.engine.step(compared, clock::now()));
                 }
+                Effect::Survey(logs) => self.survey(logs),
                 Effect::Freeze(log) => self.showing(|this, changed| {
                     freeze(&this.store, this.engine.ledger(), &mut this.curator, log, changed)
                 })?,
@@ -303,6 +305,18 @@ impl Driver {
         let shown = show(self, &mut |id| changed.push(id));
         feed.changed(&changed);
         shown
+    }
+
+    /// Works out what is live on a thread of its own: of ten million statements that takes seconds.
+    fn survey(&self, logs: Vec<(LogId, u64)>) {
+        let (archive, mailbox) = (self.store.archive().clone(), self.mailbox.clone());
+        let thread = thread::Builder::new().name("survey".to_owned());
+        let surveyed = thread.spawn(move || {
+            let survey = survey::survey(&*archive, &logs);
+            let survey = survey.inspect_err(|error| tracing::warn!(%error, "the own list was not surveyed")).ok();
+            mailbox.post(Input::Surveyed { logs, survey });
+        });
+        surveyed.expect("the system can start a thread");
     }
 
     fn sign(&mut self, log: LogId, mark: Mark) -> Result<SignedCheckpoint, SignerError> {

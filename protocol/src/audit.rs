@@ -296,7 +296,7 @@ pub(crate) mod tests {
         let report = verify(&files, Some(world.network())).unwrap();
         assert_eq!((report.outcome(), report.findings.as_slice()), (Outcome::Verified, &[][..]));
         let log = &report.logs[0];
-        assert_eq!(log.tally, Tally { adds: 7, disputes: 1, revokes: 1, unknown: 1, opened: 8 });
+        assert_eq!(log.tally, Tally { adds: 7, disputes: 1, revokes: 1, unknown: 1, opened: 8, ..Tally::default() });
         assert_eq!((log.live, log.checkpoints.len()), (6, 4));
         let settled = log.settled.unwrap();
         assert_eq!((settled.size, settled.at), (10, Timestamp(2_000_000)));

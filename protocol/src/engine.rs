@@ -15,6 +15,7 @@ mod heads;
 mod openings;
 mod publish;
 mod receive;
+mod remark;
 mod settle;
 mod status;
 mod voice;
@@ -29,6 +30,7 @@ use heads::Peer;
 use openings::Searches;
 use publish::Publishing;
 pub use publish::{Outcome, Placed, Publication, Unpublishable};
+use remark::Remarking;
 use settle::Settling;
 pub use settle::{CannotSettle, ROUND};
 pub use status::{LogStatus, PeerStatus, Status};
@@ -46,6 +48,7 @@ use crate::federation::Federation;
 use crate::key::PublicKey;
 use crate::ledger::{Admitted, Blame, Ledger, Log, Mark, Refusal};
 use crate::names::{LogId, MemberId};
+use crate::survey::Survey;
 use crate::time::Timestamp;
 use crate::wire::{Answer, Gossip, Heads, Request};
 use crate::witnessing::{AddCheckpoint, WitnessAnswer};
@@ -113,6 +116,13 @@ pub enum Input {
         proof: Vec<Digest>,
         /// As in the question.
         signed: u64,
+    },
+    /// What [`Effect::Survey`] asked for; `None` if it failed.
+    Surveyed {
+        /// As in the question.
+        logs: Vec<(LogId, u64)>,
+        /// What is live of them.
+        survey: Option<Survey>,
     },
     /// Openings that were missing, checked against the leaves that they open.
     Opened(Vec<LateOpening>),
@@ -186,6 +196,9 @@ pub enum Effect {
         /// The size of the newest checkpoint whose leaves are held; 0 if no proof is wanted.
         signed: u64,
     },
+    /// Work out what is live of the first leaves, so many of each, of these logs of one member, and feed [`Input::Surveyed`]. Takes
+    /// long: to be done beside everything else.
+    Survey(Vec<(LogId, u64)>),
     /// Let queries see that so many leaves of a log are settled.
     ShowSettled(LogId, u64),
     /// Let queries see these statements.
@@ -339,6 +352,7 @@ pub struct Engine {
     catalog: Arc<Catalog>,
     voice: Voice,
     publishing: Publishing,
+    remarking: Remarking,
     peers: BTreeMap<PublicKey, Peer>,
     catch_up: CatchUp,
     searches: Searches,
@@ -371,6 +385,7 @@ impl Engine {
             ledger,
             catalog,
             publishing: Publishing::default(),
+            remarking: Remarking::default(),
             peers: BTreeMap::new(),
             catch_up: CatchUp::default(),
             searches: Searches::default(),
@@ -410,6 +425,7 @@ impl Engine {
                 Rival::Settled(settled) => self.compared_settled(log, settled, (root, proof), signed, &mut effects),
                 Rival::ToCosign { ticket, checkpoint } => self.cosign(ticket, log, &checkpoint, root, &mut effects),
             },
+            Input::Surveyed { logs, survey } => self.surveyed(&logs, survey),
             Input::Opened(openings) => self.opened(openings, &mut effects),
             Input::Tick => self.tick(&mut effects),
         }

@@ -9,11 +9,13 @@
 //! signer that will sign it, a checkpoint, or the mark that an earlier commit left.
 
 mod log;
+mod remarks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use log::{Log, Mark};
+pub use remarks::Remarks;
 
 use crate::batch::Batch;
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};

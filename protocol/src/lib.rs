@@ -26,6 +26,7 @@ pub mod policy;
 pub mod proof;
 pub mod serve;
 pub mod statement;
+pub mod survey;
 pub mod text;
 pub mod time;
 pub mod tree;

@@ -183,6 +183,11 @@ impl Note {
         Self { text, signatures: vec![SignatureLine { name: key.name.clone(), id: key.id, blob }] }
     }
 
+    /// A text with one signature, unchecked.
+    pub fn signed(text: String, line: SignatureLine) -> Self {
+        Self { text, signatures: vec![line] }
+    }
+
     /// Reads a note. Whatever is accepted is written back byte for byte by `Display`.
     pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
         if bytes.len() > MAX_NOTE {

@@ -12,9 +12,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
+use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::codec::{self, CodecError, Reader};
 use crate::content_hash::{HashKind, Media};
 use crate::digest::Digest;
+use crate::entries::MAX_LOG_SIZE;
+use crate::key::Signature;
+use crate::names::{LogId, MemberId};
+use crate::note::{Note, SignatureLine, VerifierKey};
 use crate::time::Timestamp;
 
 /// The version of leaves that this software writes.
@@ -26,11 +31,16 @@ pub const MAX_LEAF: usize = 1024;
 /// Most labels on one statement.
 pub const MAX_LABELS: usize = 8;
 
-/// Registry numbers of statement kinds (SPEC 4.2). 4 to 7 (erase, void, observe, state) are reserved: read as
-/// [`Statement::Unknown`], without effect.
+/// Most observations in one leaf: with the longest names they take less than 1 KiB.
+pub const MAX_OBSERVATIONS: usize = 6;
+
+/// Registry numbers of statement kinds (SPEC 4.2). 4 and 5 (erase, void) are reserved: read as [`Statement::Unknown`], without
+/// effect.
 const ADD: u64 = 1;
 const DISPUTE: u64 = 2;
 const REVOKE: u64 = 3;
+const OBSERVE: u64 = 6;
+const STATE: u64 = 7;
 
 /// A place in a member's own logs.
 #[derive(Clone, Copy, Debug, Deserialize_tuple, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize_tuple)]
@@ -65,6 +75,10 @@ pub enum Statement {
     Dispute(Dispute),
     /// The author withdraws an own add or dispute.
     Revoke(Revoke),
+    /// What the author has verified of other logs.
+    Observe(Observe),
+    /// What is live of all that the author has said.
+    State(State),
     /// A version or kind that this software does not know. Kept, relayed, proved; without effect.
     Unknown,
 }
@@ -112,13 +126,91 @@ pub struct Revoke {
     pub reason: u64,
 }
 
+/// `observe`: so that what two members have been shown can be compared by whoever has their logs (SPEC 4.7).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Observe(Vec<Observation>);
+
+/// A checkpoint of another log, as its key has signed it.
+#[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
+pub struct Observation {
+    /// Whose log.
+    pub member: MemberId,
+    /// Which of that member's logs.
+    pub epoch: u32,
+    /// How many leaves.
+    pub size: u64,
+    /// The root over them.
+    pub root: Digest,
+    /// The log's signature under the text of that checkpoint.
+    pub signature: Signature,
+}
+
+/// `state`: a tree over what is live, so that "no longer live" has a short proof (SPEC 4.8).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct State {
+    /// It is about all that was said before this place.
+    pub before: Position,
+    /// The root over [epoch, index, leaf hash] of each live statement, in order.
+    pub root: Digest,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Observe {
+    /// Observations in ascending order of logs, each once; 1 to [`MAX_OBSERVATIONS`] of checkpoints that a log can have. `None` if
+    /// these are not that.
+    pub fn new(observations: Vec<Observation>) -> Option<Self> {
+        let this = Self(observations);
+        this.is_good().then_some(this)
+    }
+
+    fn is_good(&self) -> bool {
+        (1..=MAX_OBSERVATIONS).contains(&self.0.len())
+            && self.0.windows(2).all(|pair| pair[0].log() < pair[1].log())
+            && self.0.iter().all(|observation| (1..=MAX_LOG_SIZE).contains(&observation.size))
+    }
+
+    /// The observations.
+    pub fn all(&self) -> &[Observation] {
+        &self.0
+    }
+}
+
+impl Observation {
+    /// Of a checkpoint that was verified.
+    pub fn of(log: LogId, checkpoint: &SignedCheckpoint) -> Option<Self> {
+        let blob = &checkpoint.note().signatures().first()?.blob;
+        let signature = Signature(blob.as_slice().try_into().ok()?);
+        let LogId { member, epoch } = log;
+        Some(Self { member, epoch, size: checkpoint.size(), root: checkpoint.root(), signature })
+    }
+
+    /// The log.
+    pub fn log(&self) -> LogId {
+        LogId { member: self.member, epoch: self.epoch }
+    }
+
+    /// The checkpoint as its log has signed it, if `key` is the log's and the signature holds.
+    pub fn open(&self, key: &VerifierKey) -> Option<SignedCheckpoint> {
+        let checkpoint = Checkpoint { origin: key.name().to_owned(), size: self.size, root: self.root };
+        let line = SignatureLine { name: key.name().to_owned(), id: key.id(), blob: self.signature.0.to_vec() };
+        SignedCheckpoint::open(Note::signed(checkpoint.to_string(), line), key).ok()
+    }
+}
+
 impl Statement {
+    /// Whether it says something of content, or ends what does: not so remarks about lists and others' logs.
+    pub fn is_of_substance(&self) -> bool {
+        !matches!(self, Self::Observe(_) | Self::State(_))
+    }
+
     /// The commitment in it, if it has one, with the registry number of the hash kind.
     pub fn commitment(&self) -> Option<(u64, Digest)> {
         match self {
             Self::Add(add) => Some((add.kind, add.commitment)),
             Self::Dispute(dispute) => Some((dispute.kind, dispute.commitment)),
-            Self::Revoke(_) | Self::Unknown => None,
+            Self::Revoke(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => None,
         }
     }
 
@@ -133,7 +225,7 @@ impl Statement {
             Self::Add(add) => add.replaces,
             Self::Dispute(dispute) => dispute.replaces,
             Self::Revoke(revoke) => Some(revoke.position),
-            Self::Unknown => None,
+            Self::Observe(_) | Self::State(_) | Self::Unknown => None,
         }
     }
 }
@@ -307,6 +399,24 @@ struct RevokeForm {
     reason: u64,
 }
 
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct ObserveForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    observations: Observe,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct StateForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    before: Position,
+    root: Digest,
+    count: u64,
+}
+
 impl Leaf {
     /// The canonical bytes.
     ///
@@ -343,6 +453,17 @@ impl Leaf {
                 statement: REVOKE,
                 position: revoke.position,
                 reason: revoke.reason,
+            }),
+            Statement::Observe(observe) => {
+                codec::encode(&ObserveForm { version, time, statement: OBSERVE, observations: observe.clone() })
+            }
+            Statement::State(State { before, root, count }) => codec::encode(&StateForm {
+                version,
+                time,
+                statement: STATE,
+                before: *before,
+                root: *root,
+                count: *count,
             }),
             Statement::Unknown => panic!("a statement of an unknown kind has no encoding but the one it came in"),
         }
@@ -386,6 +507,11 @@ impl Leaf {
             (VERSION, REVOKE, 5) => {
                 Statement::Revoke(Revoke { position: position(&mut reader)?, reason: reader.unsigned()? })
             }
+            (VERSION, STATE, 6) => Statement::State(State {
+                before: position(&mut reader)?,
+                root: Digest(reader.bytes()?),
+                count: reader.unsigned()?,
+            }),
             _ => return None,
         };
         reader.end()?;
@@ -424,6 +550,15 @@ impl Leaf {
                 let form: RevokeForm = codec::decode_scanned(bytes)?;
                 Statement::Revoke(Revoke { position: form.position, reason: form.reason })
             }
+            (VERSION, OBSERVE) => {
+                let form: ObserveForm = codec::decode_scanned(bytes)?;
+                let wrong = || CodecError::Shape("1 to 6 observations of checkpoints, ascending by log".to_owned());
+                Statement::Observe(Some(form.observations).filter(Observe::is_good).ok_or_else(wrong)?)
+            }
+            (VERSION, STATE) => {
+                let StateForm { before, root, count, .. } = codec::decode_scanned(bytes)?;
+                Statement::State(State { before, root, count })
+            }
             _ => Statement::Unknown,
         };
         Ok(Self { time: Timestamp(time), statement })
@@ -456,6 +591,36 @@ pub(crate) mod tests {
         })
     }
 
+    fn observe(members: &[&str]) -> Statement {
+        let observation = |member: &&str| Observation {
+            member: member.parse().unwrap(),
+            epoch: 0,
+            size: 7,
+            root: Digest([0xcc; 32]),
+            signature: Signature([0xdd; 64]),
+        };
+        Statement::Observe(Observe(members.iter().map(observation).collect()))
+    }
+
+    /// SPEC 4.7.
+    #[test]
+    fn observations_are_few_and_ascend() {
+        let longest: Vec<String> = (0..6).map(|number| format!("{number}{}", "a".repeat(31))).collect();
+        let longest: Vec<&str> = longest.iter().map(String::as_str).collect();
+        assert!(leaf(observe(&longest)).encode().len() < MAX_LEAF);
+        let decoded = |members: &[&str]| Leaf::decode(&leaf(observe(members)).encode());
+        assert_eq!(decoded(&longest).unwrap().statement, observe(&longest));
+        assert!(decoded(&["a", "b", "c", "d", "e", "f"]).is_ok());
+        for bad in [&[][..], &["b", "a"], &["a", "a"], &["a", "b", "c", "d", "e", "f", "g"]] {
+            assert!(matches!(decoded(bad), Err(CodecError::Shape(_))), "{bad:?}");
+        }
+        for size in [0, MAX_LOG_SIZE + 1] {
+            let Statement::Observe(mut observe) = observe(&["a"]) else { unreachable!() };
+            observe.0[0].size = size;
+            assert_eq!(Observe::new(observe.0), None);
+        }
+    }
+
     fn leaf(statement: Statement) -> Leaf {
         Leaf { time: Timestamp(1_767_225_600_000), statement }
     }
@@ -480,6 +645,14 @@ pub(crate) mod tests {
             (
                 Statement::Revoke(Revoke { position: Position { epoch: 2, index: 7 }, reason: 2 }),
                 format!("8501{time}0382020702"),
+            ),
+            (
+                observe(&["acme"]),
+                format!("8401{time}06818564{}00075820{cc}5840{}", hex::encode("acme"), "dd".repeat(64)),
+            ),
+            (
+                Statement::State(State { before: Position { epoch: 0, index: 9 }, root: commitment, count: 4 }),
+                format!("8601{time}078200095820{cc}04"),
             ),
         ];
         for (statement, hex) in cases {
@@ -560,12 +733,13 @@ pub(crate) mod tests {
         /// The two ways to read a leaf agree, on what is good and on what is nearly good.
         #[test]
         fn what_is_read_fast_is_what_is_read_by_its_form(
-            statement in 0u8..3, at in 0usize..80, to: u8, cut in 0usize..80, changed: bool, replaced: bool,
+            statement in 0u8..5, at in 0usize..80, to: u8, cut in 0usize..80, changed: bool, replaced: bool,
         ) {
             let replaces = replaced.then_some(Position { epoch: 1, index: 70_000 });
             let mut bytes = leaf(match statement {
                 0 => add(Digest([9; 32]), replaces),
                 1 => Statement::Dispute(Dispute { kind: 1, commitment: Digest([7; 32]), reason: 1, replaces }),
+                2 => Statement::State(State { before: Position { epoch: 0, index: 300 }, root: Digest([3; 32]), count: 1 << 40 }),
                 _ => Statement::Revoke(Revoke { position: Position { epoch: 0, index: 1 << 33 }, reason: 2 }),
             })
             .encode();

@@ -98,6 +98,8 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         }
         Statement::Dispute(dispute) => ("dispute", Vec::new(), Some(reason(dispute.reason))),
         Statement::Revoke(revoke) => ("revoke", Vec::new(), Some(reason(revoke.reason))),
+        Statement::Observe(_) => ("observe", Vec::new(), None),
+        Statement::State(_) => ("state", Vec::new(), None),
         Statement::Unknown => ("unknown", Vec::new(), None),
     };
     EntryForm {

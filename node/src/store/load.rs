@@ -44,6 +44,9 @@ pub fn load<S: Store>(
     mut progress: impl FnMut(u64) + Send,
 ) -> Result<Loaded, StoreError> {
     let mut ledger = Ledger::new(federation);
+    if let Some((own, mark)) = signed {
+        ledger.promise(own, mark);
+    }
     let mut cut = Vec::new();
     for stored in store.logs()? {
         let log = stored.log;

@@ -30,6 +30,10 @@ pub struct Tally {
     pub disputes: u64,
     /// Revocations.
     pub revokes: u64,
+    /// Remarks about others' logs.
+    pub observes: u64,
+    /// Remarks about the own list.
+    pub states: u64,
     /// Leaves of kinds or versions that are not known here.
     pub unknown: u64,
     /// Adds and disputes whose opening is there, and right.
@@ -41,6 +45,8 @@ impl Tally {
         self.adds += other.adds;
         self.disputes += other.disputes;
         self.revokes += other.revokes;
+        self.observes += other.observes;
+        self.states += other.states;
         self.unknown += other.unknown;
         self.opened += other.opened;
     }
@@ -140,6 +146,8 @@ impl Reader {
                 Statement::Add(_) => &mut tally.adds,
                 Statement::Dispute(_) => &mut tally.disputes,
                 Statement::Revoke(_) => &mut tally.revokes,
+                Statement::Observe(_) => &mut tally.observes,
+                Statement::State(_) => &mut tally.states,
                 Statement::Unknown => &mut tally.unknown,
             } += 1;
         }

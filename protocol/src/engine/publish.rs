@@ -185,7 +185,7 @@ impl Engine {
             effects.push(Effect::Sign { log: own, mark: signed });
             return;
         }
-        if self.publishing.is_idle() {
+        if self.publishing.is_idle() && self.remarking.next.is_empty() {
             return;
         }
         let charter = self.federation.charter();
@@ -201,6 +201,9 @@ impl Engine {
             composer: Entries::compose(own, log.size()),
             said: Saying::default(),
         };
+        for statement in self.remarking.next.drain(..) {
+            place.composer.push(Leaf { time: place.time, statement }, None);
+        }
         let mut done = Vec::new();
         while place.composer.len() < limit {
             // What has been begun is finished first, or its results would be spread over many batches.

@@ -39,8 +39,9 @@ impl Engine {
                 let admitted: Arc<Admitted> = Arc::from(admitted);
                 self.announced(from, log, admitted.entries.end());
                 effects.push(Effect::Commit(Arc::clone(&admitted)));
-                effects.push(Effect::Show(admitted));
+                effects.push(Effect::Show(Arc::clone(&admitted)));
                 self.settle_reached(log, effects);
+                self.heed(&admitted, effects);
                 Relay::Accept
             }
             Ok(Admission::Ahead(checkpoint)) => {
@@ -77,5 +78,6 @@ impl Engine {
         self.review_requests(effects);
         self.review_searches(effects);
         self.watch_own_log(effects);
+        self.remark(effects);
     }
 }

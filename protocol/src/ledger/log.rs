@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
+use super::remarks::Remarks;
 use super::{Admission, Damage, REPORTED, Refusal};
 use crate::checkpoint::SignedCheckpoint;
 use crate::cosignature::SettledCheckpoint;
@@ -33,6 +34,7 @@ pub struct Log {
     missing: RangeSet<u64>,
     /// How many of them: the ranges may be a million.
     missing_count: u64,
+    remarks: Remarks,
 }
 
 /// How far a log had come at a commit: what the stored leaves must lead to.
@@ -86,6 +88,7 @@ impl Log {
             promised: None,
             missing: RangeSet::new(),
             missing_count: 0,
+            remarks: Remarks::default(),
         }
     }
 
@@ -148,6 +151,11 @@ impl Log {
     pub fn missing_from(&self, index: u64) -> impl Iterator<Item = u64> {
         let ranges = self.missing.overlapping(index.min(u64::MAX - 1)..u64::MAX);
         ranges.flat_map(move |range| range.start.max(index)..range.end)
+    }
+
+    /// What its author remarked last.
+    pub fn remarks(&self) -> &Remarks {
+        &self.remarks
     }
 
     /// Makes this the own log: its leaves must lead to what this node itself has signed, once they reach that far.
@@ -242,6 +250,7 @@ impl Log {
     pub(super) fn accept(&mut self, grown: Grown, entries: &Entries) -> (Digest, Vec<(u32, Digest)>) {
         self.edge = grown.edge;
         self.last_time = entries.times().1;
+        self.remarks.note(entries, self.promised.is_some());
         for (index, entry) in entries.iter() {
             if entry.disclosure == Disclosure::Missing {
                 self.missing.insert(index..index + 1);

@@ -11,6 +11,7 @@ use hashmesh_protocol::entries::LateOpening;
 use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::serve::{self, Archive};
+use hashmesh_protocol::survey;
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::wire::{Answer, Gossip, Request};
 use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
@@ -234,6 +235,10 @@ impl Sim {
                 let root = serve::root(&node.disk, log, size).expect("it does not fail");
                 let proof = serve::consistency(&node.disk, log, size, signed.max(size)).expect("it does not fail");
                 return live.engine.step(Input::Compared { log, rival, root, proof, signed }, clock);
+            }
+            Effect::Survey(logs) => {
+                let survey = survey::survey(&node.disk, &logs).ok();
+                return live.engine.step(Input::Surveyed { logs, survey }, clock);
             }
             Effect::Freeze(log) => {
                 let frozen = freeze(&node.disk, live.engine.ledger(), &mut live.curator, log, |_| ());

@@ -118,6 +118,8 @@ fn said(proven: &Proven) -> String {
         Statement::Add(add) => format!("adds {} as {}", about(), labels(proven, add.labels.codes()).join("+")),
         Statement::Dispute(dispute) => format!("disputes {} ({})", about(), reason(dispute.reason)),
         Statement::Revoke(revoke) => format!("revokes {} ({})", revoke.position, reason(revoke.reason)),
+        Statement::Observe(observe) => format!("has seen {} other logs", observe.all().len()),
+        Statement::State(state) => format!("has {} live statements before {}", state.count, state.before),
         Statement::Unknown => "says something that this version of hashmesh does not know".to_owned(),
     };
     format!("{} {what}, at {}/{}, by its clock {}", log.member, log.epoch, proven.index, leaf.time)
@@ -134,6 +136,8 @@ fn form(proven: &Proven) -> Value {
         Statement::Add(_) => ("add", None),
         Statement::Dispute(dispute) => ("dispute", Some(dispute.reason)),
         Statement::Revoke(revoke) => ("revoke", Some(revoke.reason)),
+        Statement::Observe(_) => ("observe", None),
+        Statement::State(_) => ("state", None),
         Statement::Unknown => ("unknown", None),
     };
     let codes = if let Statement::Add(add) = &leaf.statement { add.labels.codes() } else { &[] };
