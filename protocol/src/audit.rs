@@ -13,6 +13,7 @@ mod growth;
 mod list;
 mod log;
 mod piece;
+mod remarks;
 mod replay;
 
 pub use documents::Unusable;
@@ -136,10 +137,22 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
             None => report.absent.push(id),
         }
     }
+    // What is remarked is held against whole logs only: damage must convict nobody.
+    if report.is_whole() {
+        report.add(remarks::verify(files, &federation, &report.logs));
+    }
     if report.logs.is_empty() && report.findings.is_empty() {
         return Err(Unusable::NoLogs);
     }
     Ok(report)
+}
+
+/// Holds also the earlier `state` statements of an export that has been verified against its leaves (SPEC 19.9).
+pub fn every_state<F: Files>(files: &F, report: &mut Report) {
+    let findings = remarks::every_state(files, &report.logs);
+    let known = std::mem::take(&mut report.findings);
+    report.add(findings.into_iter().filter(|finding| !known.contains(finding)));
+    report.findings.splice(0..0, known);
 }
 
 #[cfg(test)]
@@ -174,8 +187,13 @@ pub(crate) mod tests {
 
     impl World {
         pub(crate) fn new() -> Self {
+            Self::of("acme")
+        }
+
+        /// Where one of the two is to say something.
+        pub(crate) fn of(member: &str) -> Self {
             let (genesis, keys) = genesis(&["acme", "bolt"]);
-            let log = LogId { member: "acme".parse().unwrap(), epoch: 0 };
+            let log = LogId { member: member.parse().unwrap(), epoch: 0 };
             Self { federation: Federation::new(&genesis), genesis, keys, log, leaves: Vec::new() }
         }
 

@@ -90,6 +90,30 @@ pub enum Fault {
     /// What is said to be evidence and does not hold: nobody is accused by it.
     #[error("it accuses nobody: {0}")]
     Refused(#[from] EvidenceError),
+    /// A member has been shown another history of a log than the one that is there, or than another member was.
+    #[error("EQUIVOCATION: the key of {log} has signed another history of {size} leaves than the one in {other}")]
+    Observed {
+        /// The log that was observed.
+        log: LogId,
+        /// How many leaves of it.
+        size: u64,
+        /// Where the other history is.
+        other: String,
+    },
+    /// Said to have been observed, and signed by nobody.
+    #[error("it says to have seen {log} with {size} leaves, which the log's key has not signed")]
+    NeverSigned {
+        /// The log that is spoken of.
+        log: LogId,
+        /// How many leaves of it.
+        size: u64,
+    },
+    /// More remarks than an auditor looks at.
+    #[error("it remarks more than anybody has reason to; what comes after is not looked at")]
+    TooManyRemarks,
+    /// Another list than the one that the leaves lead to.
+    #[error("what it says to be live is not what its leaves say")]
+    State,
     /// The leaves do not lead to what was signed.
     #[error("the leaves do not lead to the signed root")]
     Root,
@@ -121,6 +145,6 @@ pub enum Fault {
 impl Fault {
     /// Whether it proves that somebody has signed two histories.
     pub fn is_equivocation(&self) -> bool {
-        matches!(self, Self::Equivocation { .. } | Self::Proven(_))
+        matches!(self, Self::Equivocation { .. } | Self::Observed { .. } | Self::Proven(_))
     }
 }

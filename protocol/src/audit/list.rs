@@ -98,7 +98,9 @@ pub fn list<F: Files>(
         }
         // Only now is it known what later logs of the member have ended in earlier ones.
         for (log, Covered { size, root, settled }) in chosen {
-            let tree = live_of(files, log, size, &replay, &mut visit)?;
+            let mut tree = Growth::default();
+            live_of(files, log, size, &replay, &mut tree, &mut visit)?;
+            let tree = tree.root();
             let (id, origin) = (log.log, log.checkpoint.origin.clone());
             logs.push(Listed { log: id, origin, size, root, settled, live: replay.live(id.epoch), tree });
         }
@@ -109,6 +111,28 @@ pub fn list<F: Files>(
     };
     let lines: Vec<u8> = logs.iter().flat_map(line).collect();
     Ok(List { digest: Digest::of(&[TAG, &[0], &lines]), logs })
+}
+
+/// The root over what was live of all that a member had said before a position, and how much that was.
+pub(super) fn state_before<F: Files>(
+    files: &F,
+    logs: &[&LogReport],
+    before: Position,
+) -> Result<(Digest, u64), Box<Finding>> {
+    let sizes = logs.iter().filter(|log| log.log.epoch <= before.epoch).map(|log| {
+        let size = log.checkpoint.size;
+        (*log, if log.log.epoch == before.epoch { size.min(before.index) } else { size })
+    });
+    let sizes: Vec<_> = sizes.collect();
+    let mut replay = Replay::default();
+    for (log, size) in &sizes {
+        replay_to(files, log, *size, &mut replay)?;
+    }
+    let (mut growth, mut count) = (Growth::default(), 0);
+    for (log, size) in sizes {
+        live_of(files, log, size, &replay, &mut growth, &mut |_| count += 1)?;
+    }
+    Ok((growth.root(), count))
 }
 
 /// The part of a log that counts at a moment: up to the largest checkpoint that was settled by then; where nothing is settled,
@@ -168,15 +192,15 @@ fn replay_to<F: Files>(files: &F, log: &LogReport, size: u64, replay: &mut Repla
     Ok(())
 }
 
-/// Hands out what is live of the first `size` leaves of a log; gives the root over it.
+/// Hands out what is live of the first `size` leaves of a log, and adds it to a tree.
 fn live_of<F: Files>(
     files: &F,
     log: &LogReport,
     size: u64,
     replay: &Replay,
+    growth: &mut Growth,
     visit: &mut impl FnMut(&Live),
-) -> Result<Digest, Box<Finding>> {
-    let mut growth = Growth::default();
+) -> Result<(), Box<Finding>> {
     let pieces = size.div_ceil(PIECE);
     for first in (0..pieces).step_by(TOGETHER as usize) {
         let count = (pieces - first).min(TOGETHER);
@@ -188,7 +212,7 @@ fn live_of<F: Files>(
             }
         }
     }
-    Ok(growth.root())
+    Ok(())
 }
 
 /// What is live in one piece, with the leaf hashes.

@@ -2,6 +2,7 @@
 
 use super::growth::{Above, Growth, HEIGHT};
 use super::piece::{self, PIECE, Piece, Tally, compare};
+use super::remarks::{MAX_REMARKS, Remark};
 use super::replay::Replay;
 use super::{Fault, Files, Finding, cosigned};
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
@@ -34,6 +35,8 @@ pub struct LogReport {
     pub live: u64,
     /// The author's times of the first and the last leaf, if there is one.
     pub times: Option<(Timestamp, Timestamp)>,
+    /// What its author remarks, by index.
+    pub(super) remarks: Vec<(u64, Remark)>,
 }
 
 /// A checkpoint that has been verified.
@@ -124,6 +127,7 @@ impl<F: Files> Audit<'_, F> {
             tally: walked.tally,
             live: walked.replay.live(self.log.epoch),
             times: walked.times,
+            remarks: walked.remarks,
         })
     }
 
@@ -213,6 +217,12 @@ impl<F: Files> Audit<'_, F> {
                     let file = format!("{}/{}", self.folder, export::bundle(TileKind::Entries, number, size));
                     self.findings.push(self.wrong(file, Fault::TimeGoesBack).at(walk.size));
                 }
+                walk.remarks.append(&mut piece.remarks);
+                if walk.remarks.len() > MAX_REMARKS {
+                    walk.remarks.truncate(MAX_REMARKS);
+                    let file = format!("{}/{}", self.folder, export::bundle(TileKind::Entries, number, size));
+                    self.findings.push(self.wrong(file, Fault::TooManyRemarks));
+                }
                 let tiles = walk.take(log, &piece, &sizes);
                 self.tiles(tiles);
                 number += 1;
@@ -255,6 +265,7 @@ struct Walk {
     replay: Replay,
     tally: Tally,
     times: Option<(Timestamp, Timestamp)>,
+    remarks: Vec<(u64, Remark)>,
 }
 
 impl Walk {

@@ -2,6 +2,7 @@
 //! thread.
 
 use super::growth::complete;
+use super::remarks::Remark;
 use super::{Fault, FileFault, Files, Finding};
 use crate::bundle;
 use crate::digest::Digest;
@@ -60,6 +61,8 @@ pub(super) struct Piece {
     pub(super) top: Option<Digest>,
     /// What each leaf does to what is live: whether it says something, and what it ends.
     pub(super) says: Vec<(bool, Option<Position>)>,
+    /// What is remarked, by index.
+    pub(super) remarks: Vec<(u64, Remark)>,
     /// The author's times of the first and the last leaf.
     pub(super) times: (Timestamp, Timestamp),
     pub(super) tally: Tally,
@@ -87,6 +90,7 @@ pub(super) fn read<F: Files>(files: &F, log: LogId, number: u64, size: u64) -> P
         hashes: Vec::new(),
         top: None,
         says: Vec::new(),
+        remarks: Vec::new(),
         times: Default::default(),
         tally: Tally::default(),
         findings: Vec::new(),
@@ -142,12 +146,18 @@ impl Reader {
             piece.says.push((commitment.is_some(), leaf.statement.ends()));
             commitments.push(commitment);
             let tally = &mut piece.tally;
-            *match leaf.statement {
+            *match &leaf.statement {
                 Statement::Add(_) => &mut tally.adds,
                 Statement::Dispute(_) => &mut tally.disputes,
                 Statement::Revoke(_) => &mut tally.revokes,
-                Statement::Observe(_) => &mut tally.observes,
-                Statement::State(_) => &mut tally.states,
+                Statement::Observe(observe) => {
+                    piece.remarks.push((index, Remark::Observe(observe.clone())));
+                    &mut tally.observes
+                }
+                Statement::State(state) => {
+                    piece.remarks.push((index, Remark::State(*state)));
+                    &mut tally.states
+                }
                 Statement::Unknown => &mut tally.unknown,
             } += 1;
         }
