@@ -26,11 +26,14 @@ use hashmesh_testnet::founding::found_by;
 use hashmesh_testnet::sim::pdq;
 use serde_json::Value;
 
-use super::loopback::{PATIENCE, add, eventually, founded, publish};
+use super::loopback::{PATIENCE, add, eventually, founded, founded_with, publish};
 
 /// Three nodes; the first has said something about many hashes, the second has disputed one.
 pub(super) async fn talking(folder: &Path) -> Cluster {
-    let mut cluster = founded(folder);
+    talk(founded(folder)).await
+}
+
+async fn talk(mut cluster: Cluster) -> Cluster {
     cluster.start_all().unwrap();
     cluster.connected(PATIENCE).await.unwrap();
     let all = (0..300).map(|number| add(pdq(number))).collect();
@@ -225,6 +228,44 @@ async fn a_proof_is_checked_without_the_node() {
     assert_eq!(check(&["--network", &network]).status.code(), Some(1));
     fs::remove_file(&file).unwrap();
     assert_eq!(check(&["--network", &network]).status.code(), Some(2));
+}
+
+/// SPEC 19.10: that a statement is not live has a proof once its author has said what is; what is live has none.
+#[tokio::test]
+async fn what_is_not_live_any_more_is_proved_by_its_authors_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let brisk = [("state_interval", 1000), ("observe_interval", 1000)];
+    let cluster = talk(founded_with(folder.path(), &brisk)).await;
+    let member = cluster.member(2);
+    let network = member.status().await.unwrap().federation.network;
+    let out = folder.path().join("proofs");
+    let prove =
+        |place: &str| member.attempt(&["audit", "prove", "--not-live", place, "--out", out.to_str().unwrap()]).unwrap();
+    eventually("acme has said what is live", async || prove("acme/0/8").status.success()).await;
+    let [file] = files(&out).try_into().unwrap();
+    let check = |network: &str| {
+        member.attempt(&["--json", "audit", "check", file.to_str().unwrap(), "--network", network]).unwrap()
+    };
+    let output = check(&network);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let proven: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&proven["member"], &proven["say"], &proven["not_live"]),
+        (&"acme".into(), &"state".into(), &"0/8".into())
+    );
+    for (place, why) in [("acme/0/7", "it is live"), ("acme/0/9999", "has not said yet"), ("acme/9", "is not a place")]
+    {
+        let output = prove(place);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(why), "{place}: {error}");
+    }
+    settled(&cluster).await;
+    let export = folder.path().join("export");
+    exports(member, &export, &[]);
+    let report = verify(member, &export, Some(&network), 0);
+    assert!(report["logs"].as_array().unwrap().iter().any(|log| log["observes"].as_u64() > Some(0)), "{report}");
+    let every = ["audit", "verify", export.to_str().unwrap(), "--network", &network, "--every-state"];
+    assert_eq!(member.attempt(&every).unwrap().status.code(), Some(0));
 }
 
 /// An export that was interrupted is continued, whatever state its unfinished end is in.

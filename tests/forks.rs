@@ -24,13 +24,13 @@ fn log() -> LogId {
 }
 
 /// What a forked log goes on with.
-enum Word {
+pub(super) enum Word {
     Add(ContentHash),
     Revoke(u64),
 }
 
 /// Statements signed with mallory's key, which follow the first `keep` of its log, as one gossip message.
-fn story(net: &Sim, keep: usize, words: &[Word]) -> Vec<u8> {
+pub(super) fn story(net: &Sim, keep: usize, words: &[Word]) -> Vec<u8> {
     let node = net.node("alice");
     let federation = node.engine().unwrap().federation();
     let mut edge = Edge::default();

@@ -40,6 +40,11 @@ pub(super) fn founded(folder: &Path) -> Cluster {
     Cluster::found(folder, &program(), &MEMBERS).unwrap()
 }
 
+/// The same, with limits that differ from the standard ones.
+pub(super) fn founded_with(folder: &Path, limits: &[(&str, u64)]) -> Cluster {
+    Cluster::found_with(folder, &program(), &MEMBERS, limits).unwrap()
+}
+
 async fn running(folder: &Path) -> Cluster {
     let mut cluster = founded(folder);
     cluster.start_all().unwrap();

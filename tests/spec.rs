@@ -11,6 +11,7 @@ mod gossip;
 mod hostile;
 mod loopback;
 mod pdq;
+mod remarks;
 mod settling;
 mod signing;
 mod statements;

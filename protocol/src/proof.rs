@@ -4,12 +4,16 @@
 //! The file is a tlog-proof that any C2SP tool takes; what it leaves open (the leaf, what opens its commitment, whose key the
 //! log's is) stands in its `extra` line. Checking needs no federation at hand: charter and cards are proved by the id.
 
+mod not_live;
+
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_bytes::ByteBuf;
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
+
+pub use not_live::{NotLive, NotLiveFault};
 
 use crate::card::{Card, CardError, MAX_CARD};
 use crate::charter::{Charter, CharterError, MAX_CHARTER, MAX_WITNESSES};
@@ -21,7 +25,7 @@ use crate::digest::{Digest, NetworkId};
 use crate::names::{LogId, MemberId};
 use crate::note::{KeyType, MAX_NOTE, Note, NoteError, VerifierKey};
 use crate::opening::{MAX_OPENING, Opening, commitment};
-use crate::statement::{Leaf, MAX_LEAF};
+use crate::statement::{Leaf, MAX_LEAF, Position, Statement};
 use crate::time::Timestamp;
 use crate::tree::leaf_hash;
 use crate::tree::proof::{MAX_PROOF, ProofError, verify_inclusion};
@@ -33,7 +37,8 @@ const HEADER: &str = "c2sp.org/tlog-proof@v1\n";
 const FORMAT: u64 = 1;
 
 /// Longest `extra`, in bytes: a charter, the cards of author and witnesses, a leaf, an opening.
-const MAX_EXTRA: usize = MAX_CHARTER + (MAX_WITNESSES + 1) * (MAX_CARD + 8) + MAX_LEAF + MAX_OPENING + 64;
+const MAX_EXTRA: usize =
+    MAX_CHARTER + (MAX_WITNESSES + 1) * (MAX_CARD + 8) + MAX_LEAF + MAX_OPENING + NotLive::MAX + 64;
 
 /// Longest file, in bytes.
 pub const MAX_FILE: usize = MAX_EXTRA / 3 * 4 + MAX_PROOF * 45 + MAX_NOTE + 256;
@@ -59,6 +64,7 @@ pub struct Extra {
     opening: Option<ByteBuf>,
     charter: ByteBuf,
     cards: Vec<ByteBuf>,
+    not_live: Option<NotLive>,
 }
 
 impl Extra {
@@ -71,7 +77,12 @@ impl Extra {
     ) -> Self {
         let cards = cards.into_iter().map(|card| card.bytes().to_vec().into()).collect();
         let (leaf, opening) = (leaf.into(), opening.map(ByteBuf::from));
-        Self { format: FORMAT, leaf, opening, charter: charter.bytes().to_vec().into(), cards }
+        Self { format: FORMAT, leaf, opening, charter: charter.bytes().to_vec().into(), cards, not_live: None }
+    }
+
+    /// What the leaf, which is a `state`, proves not to be live.
+    pub fn not_live(self, not_live: NotLive) -> Self {
+        Self { not_live: Some(not_live), ..self }
     }
 }
 
@@ -131,6 +142,9 @@ pub enum ProofFault {
     /// The opening opens something else.
     #[error("the opening does not open the leaf's commitment")]
     Opening,
+    /// It does not prove that something is not live.
+    #[error("it does not prove that nothing is live there")]
+    NotLive(#[from] NotLiveFault),
 }
 
 /// What a proof proves.
@@ -146,6 +160,8 @@ pub struct Proven {
     pub leaf: Leaf,
     /// The content hash, if the opening is there and is one.
     pub hash: Option<ContentHash>,
+    /// The place of the author's at which, by this statement, nothing was live.
+    pub not_live: Option<Position>,
     /// The checkpoint.
     pub checkpoint: Checkpoint,
     /// Who has cosigned it, and when.
@@ -207,9 +223,15 @@ impl Proof {
         verify_inclusion(hash, self.index, signed.size(), signed.root(), &self.path)?;
         let leaf = Leaf::decode(&self.extra.leaf).map_err(ProofFault::Leaf)?;
         let hash = self.open(&leaf)?;
+        let not_live = self.extra.not_live.as_ref();
+        let not_live = not_live.map(|not_live| match &leaf.statement {
+            Statement::State(state) => not_live.check(state).map(|()| not_live.position),
+            _ => Err(NotLiveFault::NoState),
+        });
+        let not_live = not_live.transpose()?;
         let (cosigned, settled) = self.cosigned(&charter, &cards, log)?;
         let checkpoint = signed.checkpoint().clone();
-        Ok(Proven { charter, log, index: self.index, leaf, hash, checkpoint, cosigned, settled })
+        Ok(Proven { charter, log, index: self.index, leaf, hash, not_live, checkpoint, cosigned, settled })
     }
 
     /// The cards, each of which the charter names.

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use serde_tuple::{Deserialize_tuple, Serialize_tuple};
+
 use crate::bundle;
 use crate::codec;
 use crate::digest::Digest;
@@ -26,7 +28,7 @@ pub struct Survey {
 }
 
 /// A live statement in the tree, with the proof that it is there.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
 pub struct Neighbour {
     /// Which of the tree's leaves, counted from 0.
     pub number: u64,

@@ -68,6 +68,16 @@ impl Cluster {
     /// Founds a federation in a folder: keys, cards, a charter that all have signed, addresses of each other. Nothing runs
     /// yet. Members are given as id, name, jurisdiction.
     pub fn found(root: &Path, program: &Program, members: &[(&str, &str, &str)]) -> anyhow::Result<Self> {
+        Self::found_with(root, program, members, &[])
+    }
+
+    /// The same, with limits of the charter that differ from the standard ones.
+    pub fn found_with(
+        root: &Path,
+        program: &Program,
+        members: &[(&str, &str, &str)],
+        limits: &[(&str, u64)],
+    ) -> anyhow::Result<Self> {
         let mut cluster = Self { root: root.to_owned(), members: Vec::new() };
         let ports = free_ports(members.len())?;
         let addresses: Vec<String> = ports.iter().map(|port| format!("/ip4/127.0.0.1/tcp/{port}")).collect();
@@ -96,6 +106,12 @@ impl Cluster {
         let first = &cluster.members[0];
         let mut new = first.command(&["charter", "new", "--federation", "demo.example", "--output"]);
         new.arg(&charter).args(cards);
+        if !limits.is_empty() {
+            let file = root.join("limits.toml");
+            let lines: Vec<_> = limits.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+            fs::write(&file, lines.concat())?;
+            new.arg("--limits").arg(file);
+        }
         run(&mut new)?;
         let mut files = vec![charter.clone()];
         for member in &cluster.members {

@@ -553,6 +553,9 @@ pub struct ProofsRequest {
     /// `MEMBER/EPOCH/INDEX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// `MEMBER/EPOCH/INDEX`: that nothing was live there when its author last said what is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_live: Option<String>,
 }
 
 /// Answer to `POST /v1/proofs`.

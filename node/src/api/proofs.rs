@@ -12,8 +12,10 @@ use hashmesh_protocol::charter::Genesis;
 use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
-use hashmesh_protocol::proof::{Extra, Proof};
+use hashmesh_protocol::proof::{Extra, NotLive, Proof};
 use hashmesh_protocol::serve::{Archive as _, inclusion};
+use hashmesh_protocol::statement::{Leaf, Position, Statement};
+use hashmesh_protocol::survey::neighbours;
 use serde_json::json;
 
 use super::admin::write_down;
@@ -24,6 +26,7 @@ use super::form::{ProofForm, ProofsAnswer, ProofsRequest};
 use super::{View, off_thread};
 use crate::decisions::Actor;
 use crate::documents::Found;
+use crate::store::StoreError;
 
 /// Checkpoints that are looked at for one that is settled, from the newest on.
 const LOOKED_AT: usize = 64;
@@ -39,15 +42,16 @@ pub(super) async fn prove(
     Extension(actor): Extension<Actor>,
     Read { value: request, encoding }: Read<ProofsRequest>,
 ) -> Result<Response, Problem> {
-    let places = match (&request.hash, &request.place) {
-        (Some(hash), None) => places(&view, &hash.parse().map_err(Problem::bad)?),
-        (None, Some(place)) => vec![
-            parse_place(place)
-                .ok_or_else(|| Problem::bad(format!("{place:?} is not a place of a log (MEMBER/EPOCH/INDEX)")))?,
-        ],
+    let (places, not_live) = match (&request.hash, &request.place, &request.not_live) {
+        (Some(hash), None, None) => (places(&view, &hash.parse().map_err(Problem::bad)?), None),
+        (None, Some(place), None) => (vec![parse_place(place)?], None),
+        (None, None, Some(place)) => {
+            let (log, index) = parse_place(place)?;
+            (vec![last_state(&view, log, index)?], Some(Position { epoch: log.epoch, index }))
+        }
         _ => {
             return Err(Problem::bad(
-                "a proof is wanted either of what is said about a hash or of what stands at a place",
+                "a proof is wanted either of what is said about a hash, or of what stands at a place, or of what is not live",
             ));
         }
     };
@@ -56,8 +60,10 @@ pub(super) async fn prove(
     let answer = off_thread(move || {
         let genesis = Found::in_files(&[view.folder.genesis()]).and_then(|found| found.genesis());
         let genesis = genesis.map_err(|error| unreadable(&error))?;
-        let proofs: Vec<_> =
-            places.into_iter().map(|(log, index)| one(&view, &genesis, log, index)).collect::<Result<_, _>>()?;
+        let proofs: Vec<_> = places
+            .into_iter()
+            .map(|(log, index)| one(&view, &genesis, (log, index), not_live))
+            .collect::<Result<_, _>>()?;
         if proofs.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "nobody says anything about this hash now"));
         }
@@ -75,13 +81,58 @@ fn places(view: &View, hash: &ContentHash) -> Vec<(LogId, u64)> {
     places
 }
 
-fn parse_place(text: &str) -> Option<(LogId, u64)> {
-    let (log, index) = text.rsplit_once('/')?;
-    let (member, epoch) = log.split_once('/')?;
-    Some((LogId { member: member.parse().ok()?, epoch: epoch.parse().ok()? }, index.parse().ok()?))
+fn parse_place(text: &str) -> Result<(LogId, u64), Problem> {
+    let parse = || {
+        let (log, index) = text.rsplit_once('/')?;
+        let (member, epoch) = log.split_once('/')?;
+        Some((LogId { member: member.parse().ok()?, epoch: epoch.parse().ok()? }, index.parse().ok()?))
+    };
+    parse().ok_or_else(|| Problem::bad(format!("{text:?} is not a place of a log (MEMBER/EPOCH/INDEX)")))
 }
 
-fn one(view: &View, genesis: &Genesis, log: LogId, index: u64) -> Result<ProofForm, Problem> {
+/// Where the author of a statement has last said what is live, after it.
+fn last_state(view: &View, log: LogId, index: u64) -> Result<(LogId, u64), Problem> {
+    let status = view.shared.status.load();
+    let logs = status.logs.iter().filter(|other| other.log.member == log.member && other.log >= log);
+    let last = logs.filter_map(|other| Some((other.log, other.stated?))).max();
+    last.filter(|(stated, at)| *stated > log || *at > index).ok_or_else(|| {
+        let why = format!(
+            "{} has not said yet what is live of its statements up to {log}/{index}; members do from time to time",
+            log.member
+        );
+        Problem::new(StatusCode::NOT_FOUND, why)
+    })
+}
+
+/// What is next to a place at which nothing is live, by the statement at another.
+fn around(view: &View, log: LogId, leaf: &[u8], position: Position) -> Result<NotLive, Problem> {
+    let Ok(Leaf { statement: Statement::State(state), .. }) = Leaf::decode(leaf) else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "what stands there does not say what is live"));
+    };
+    if position >= state.before {
+        let why = format!("{} last said what is live before {}", log.member, state.before);
+        return Err(Problem::new(StatusCode::NOT_FOUND, why));
+    }
+    let epochs = view.federation.logs().keys().filter(|id| id.member == log.member && id.epoch <= state.before.epoch);
+    let logs = epochs.map(|id| {
+        let size = view.archive.signed(*id, 0, u64::MAX).map(|kept| kept.map_or(0, |(size, _)| size));
+        Ok((*id, if id.epoch == state.before.epoch { state.before.index } else { size? }))
+    });
+    let logs = logs.collect::<Result<Vec<_>, StoreError>>().map_err(|error| unreadable(&error))?;
+    let found = neighbours(&*view.archive, &logs, position).map_err(|error| unreadable(&error))?;
+    let [before, after] = found.ok_or_else(|| {
+        let why = format!("it is live, or was when {} last said so, before {}", log.member, state.before);
+        Problem::new(StatusCode::CONFLICT, why)
+    })?;
+    Ok(NotLive { position, before, after })
+}
+
+fn one(
+    view: &View,
+    genesis: &Genesis,
+    (log, index): (LogId, u64),
+    not_live: Option<Position>,
+) -> Result<ProofForm, Problem> {
     let Some((size, checkpoint)) = checkpoint(view, log, index)? else {
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("nothing that is signed stands at {log}/{index}")));
     };
@@ -92,7 +143,9 @@ fn one(view: &View, genesis: &Genesis, log: LogId, index: u64) -> Result<ProofFo
     let path = inclusion(&*view.archive, log, index, size).map_err(|error| unreadable(&error))?;
     let witnesses = &genesis.charter().body().witnesses.members;
     let cards = genesis.cards().iter().filter(|(id, _)| **id == log.member || witnesses.contains(id));
+    let not_live = not_live.map(|position| around(view, log, &leaf, position)).transpose()?;
     let extra = Extra::new(leaf, opening, genesis.charter(), cards.map(|(_, card)| card));
+    let extra = not_live.into_iter().fold(extra, Extra::not_live);
     let text = Proof { index, path, checkpoint, extra }.to_string();
     Ok(ProofForm { member: log.member.to_string(), epoch: log.epoch, index, text })
 }

@@ -136,6 +136,9 @@ pub(super) struct Verify {
     /// The id of the federation: 64 hex digits.
     #[arg(long, value_name = "ID")]
     network: Option<NetworkId>,
+    /// Hold everything that members ever stated to be live against their leaves, not only the last such statement of each.
+    #[arg(long)]
+    every_state: bool,
 }
 
 /// How a verification that could not be made ends.
@@ -173,10 +176,13 @@ fn ended(outcome: Outcome) -> Done {
 
 impl Verify {
     fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let report = match verified(context, &self.folder, self.network) {
-            Ok((_, report)) => report,
+        let (files, mut report) = match verified(context, &self.folder, self.network) {
+            Ok(verified) => verified,
             Err(done) => return Ok(done),
         };
+        if self.every_state && report.is_whole() {
+            audit::every_state(&files, &mut report);
+        }
         context.print(&form(&report), || describe(&report))?;
         Ok(ended(report.outcome()))
     }
@@ -229,7 +235,8 @@ fn log_form(log: &LogReport) -> Value {
             "size": settled.size, "root": settled.root.to_string(), "at": settled.at.to_string(),
         })),
         "checkpoints": log.checkpoints.len(),
-        "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes, "unknown": tally.unknown,
+        "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes,
+        "observes": tally.observes, "states": tally.states, "unknown": tally.unknown,
         "opened": tally.opened, "unopened": tally.adds + tally.disputes - tally.opened, "live": log.live,
         "first": log.times.map(|(first, _)| first.to_string()), "last": log.times.map(|(_, last)| last.to_string()),
     })

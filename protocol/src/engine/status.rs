@@ -57,6 +57,8 @@ pub struct LogStatus {
     pub cannot_settle: Option<CannotSettle>,
     /// The author's time of the last leaf.
     pub last: Option<Timestamp>,
+    /// Where the author last said what is live.
+    pub stated: Option<u64>,
     /// Openings that are missing.
     pub missing: u64,
     /// Whether its author has signed two histories.
@@ -81,6 +83,7 @@ impl Engine {
             settled: log.settled_size(),
             cannot_settle: self.cannot_settle(id, &members_heard),
             last: (log.size() > 0).then(|| log.last_time()),
+            stated: log.remarks().last_state(),
             missing: log.missing(),
             forked: self.is_frozen(id),
         });

@@ -56,6 +56,11 @@ impl Remarks {
         self.stated.map(|(time, _)| time).or(self.began)
     }
 
+    /// Where the last `state` stands.
+    pub fn last_state(&self) -> Option<u64> {
+        self.stated.map(|(_, index)| index)
+    }
+
     /// Whether something of content was said since the last `state`.
     pub fn changed(&self) -> bool {
         self.substance > self.stated.map_or(0, |(_, index)| index)

@@ -26,11 +26,16 @@ use crate::folder::{make_folder, read_text, replace};
 #[derive(Args, Debug)]
 pub(in super::super) struct Prove {
     /// What is said about this hash now, as in pdq:f8f8…
-    #[arg(required_unless_present = "place", conflicts_with = "place", value_name = "KIND:HEX")]
+    #[arg(required_unless_present_any = ["place", "not_live"], conflicts_with = "place", value_name = "KIND:HEX")]
     hash: Option<ContentHash>,
     /// Whatever stands at this place, be it revoked since.
     #[arg(long, value_name = "MEMBER/EPOCH/INDEX")]
     place: Option<String>,
+    /// That the statement at this place is not live any more, as its author has said since (members do each week). That nobody
+    /// says anything about a *value* has no such proof, since what stands in the logs is salted: `audit list` shows it, to
+    /// whoever may see the hashes.
+    #[arg(long, value_name = "MEMBER/EPOCH/INDEX", conflicts_with_all = ["hash", "place"])]
+    not_live: Option<String>,
     /// Only what this member says.
     #[arg(long, value_name = "MEMBER")]
     member: Option<MemberId>,
@@ -42,7 +47,8 @@ pub(in super::super) struct Prove {
 impl Prove {
     pub(in super::super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         let mut client = Client::admin(&context.folder).await?;
-        let request = ProofsRequest { hash: self.hash.map(|hash| hash.to_string()), place: self.place };
+        let request =
+            ProofsRequest { hash: self.hash.map(|hash| hash.to_string()), place: self.place, not_live: self.not_live };
         let answer: ProofsAnswer = client.post("/v1/proofs", &request).await?;
         let wanted = |member: &str| self.member.is_none_or(|wanted| wanted.as_str() == member);
         let proofs: Vec<_> = answer.proofs.into_iter().filter(|proof| wanted(&proof.member)).collect();
@@ -89,6 +95,9 @@ impl Check {
         context.print(&form(&proven), || {
             let mut text = format!("{}\n", said(&proven));
             let mut line = |name: &str, value: &str| writeln!(text, "{name:<11} {value}").expect("writing to memory");
+            if let Some(position) = proven.not_live {
+                line("not live", &format!("{}/{}/{}", proven.log.member, position.epoch, position.index));
+            }
             line("network", &proven.charter.network().to_string());
             line("tree", &format!("{} leaves, root {}", proven.checkpoint.size, proven.checkpoint.root));
             for (witness, time) in &proven.cosigned {
@@ -96,6 +105,7 @@ impl Check {
             }
             line("settled", &proven.settled.map_or("not proven".to_owned(), |time| format!("at {time}")));
             text.push_str(match self.network {
+                Some(_) if proven.not_live.is_some() => "PROVEN: nothing was live there when its author said this.\n",
                 Some(_) => "PROVEN. Not whether it has been withdrawn since.\n",
                 None => "SELF-CONSISTENT ONLY: no federation was named (--network), so all of it may be made up.\n",
             });
@@ -145,6 +155,7 @@ fn form(proven: &Proven) -> Value {
         "member": proven.log.member.to_string(), "epoch": proven.log.epoch, "index": proven.index, "time": leaf.time.to_string(),
         "say": say, "hash": proven.hash.map(|hash| hash.to_string()), "labels": labels(proven, codes),
         "reason": reason.map(|number| Reason::from_number(number).map_or(number.to_string(), |reason| reason.to_string())),
+        "not_live": proven.not_live.map(|position| position.to_string()),
         "commitment": leaf.statement.commitment().map(|(_, commitment)| commitment.to_string()),
         "ends": leaf.statement.ends().map(|position| position.to_string()),
         "network": proven.charter.network().to_string(), "size": proven.checkpoint.size, "root": proven.checkpoint.root.to_string(),
