@@ -66,7 +66,7 @@ fn export(member: &Member, folder: &Path, further: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn exports(member: &Member, folder: &Path, further: &[&str]) {
+pub(super) fn exports(member: &Member, folder: &Path, further: &[&str]) {
     let output = export(member, folder, further);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

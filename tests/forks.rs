@@ -13,7 +13,7 @@ use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::{Opening, Salt, commitment};
 use hashmesh_protocol::serve::Archive as _;
-use hashmesh_protocol::statement::{Add, Labels, Leaf, Position, Revoke, Statement};
+use hashmesh_protocol::statement::{Add, Erase, Labels, Leaf, Position, Revoke, Statement};
 use hashmesh_protocol::tree::edge::Edge;
 use hashmesh_protocol::tree::leaf_hash;
 use hashmesh_protocol::wire::Gossip;
@@ -27,6 +27,7 @@ fn log() -> LogId {
 pub(super) enum Word {
     Add(ContentHash),
     Revoke(u64),
+    Erase(u64),
 }
 
 /// Statements signed with mallory's key, which follow the first `keep` of its log, as one gossip message.
@@ -55,6 +56,10 @@ pub(super) fn story(net: &Sim, keep: usize, words: &[Word]) -> Vec<u8> {
             Word::Revoke(index) => {
                 let position = Position { epoch: 0, index: *index };
                 (Statement::Revoke(Revoke { position, reason: 1 }), None)
+            }
+            Word::Erase(index) => {
+                let position = Position { epoch: 0, index: *index };
+                (Statement::Erase(Erase { position, basis: 1 }), None)
             }
         };
         let opening = opening.as_ref().map(|(opening, hash)| (opening.as_slice(), *hash));

@@ -335,7 +335,10 @@ async fn who_answers_what_was_not_asked_is_shunned() {
         ),
         (
             "openings instead of leaves",
-            |crab, request| claims(crab, &request).unwrap_or_else(|| crab.answer(&Answer::Openings(vec![]))),
+            |crab, request| {
+                claims(crab, &request)
+                    .unwrap_or_else(|| crab.answer(&Answer::Openings { found: vec![], erased: vec![] }))
+            },
             "something else than was asked",
         ),
         (
@@ -367,13 +370,17 @@ async fn openings_that_open_nothing_are_nobodys_fault_those_not_asked_for_are() 
     let mut attackers = [
         scene
             .attacker(ACME, |crab, request| match request {
-                Request::Openings { .. } => crab.answer(&Answer::Openings(vec![(0, b"nonsense".to_vec())])),
+                Request::Openings { .. } => {
+                    crab.answer(&Answer::Openings { found: vec![(0, b"nonsense".to_vec())], erased: vec![] })
+                }
                 other => meek(crab, other),
             })
             .await,
         scene
             .attacker(BOLT, |crab, request| match request {
-                Request::Openings { .. } => crab.answer(&Answer::Openings(vec![(u64::MAX, vec![])])),
+                Request::Openings { .. } => {
+                    crab.answer(&Answer::Openings { found: vec![(u64::MAX, vec![])], erased: vec![] })
+                }
                 other => meek(crab, other),
             })
             .await,
@@ -395,7 +402,7 @@ async fn openings_that_open_nothing_are_nobodys_fault_those_not_asked_for_are() 
                 let openings: Vec<Vec<u8>> =
                     bundle::entries(whole.entries.openings()).map(|opening| opening.unwrap().to_vec()).collect();
                 let found = indices.into_iter().map(|index| (index, openings[usize::try_from(index).unwrap()].clone()));
-                crab.answer(&Answer::Openings(found.collect()))
+                crab.answer(&Answer::Openings { found: found.collect(), erased: vec![] })
             }
             Request::Heads(_) => {
                 let whole = crab.batch(0, 0, 2);
@@ -443,7 +450,7 @@ async fn a_flood_of_questions_costs_the_others_nothing() {
     }
     throw(&mut stream, &openings(vec![u64::MAX, 1 << 41, 400, 0, 0])).await;
     let answer = Answer::decode(&timeout(PATIENCE, frame(&mut stream)).await.unwrap().unwrap(), crab.origins());
-    assert!(matches!(answer, Ok(Answer::Openings(found)) if found.iter().all(|(index, _)| *index == 0)));
+    assert!(matches!(answer, Ok(Answer::Openings { found, .. }) if found.iter().all(|(index, _)| *index == 0)));
 
     // 2,000 questions at once. They are answered, all and in order, while others are served as ever.
     let (mut answers, mut questions) = futures::AsyncReadExt::split(stream);

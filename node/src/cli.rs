@@ -78,6 +78,7 @@ enum Command {
     Dispute(publish::Dispute),
     /// Withdraw what this member said.
     Revoke(publish::Revoke),
+    Erase(publish::Erase),
     /// Put a whole list of hashes on the list.
     Import(import::Import),
     /// Ask what is known about hashes or pictures.
@@ -176,6 +177,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
         Command::Add(add) => block_on(add.run(context)),
         Command::Dispute(dispute) => block_on(dispute.run(context)),
         Command::Revoke(revoke) => block_on(revoke.run(context)),
+        Command::Erase(erase) => block_on(erase.run(context)),
         Command::Import(import) => block_on(import.run(context)),
         Command::Match(ask) => block_on(ask.run(context)),
         Command::Hash(hash) => hash.run(context),

@@ -44,6 +44,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How old the status that readers see may be.
 const SHARED: Duration = Duration::from_millis(10);
 
+/// How often it is looked for openings that are to be deleted for good.
+const SHRED: Duration = Duration::from_secs(60);
+
 /// How often the heads file is written.
 const HEADS: Duration = Duration::from_secs(60);
 
@@ -174,6 +177,7 @@ impl Driver {
         let mut ticked: Option<Instant> = None;
         let mut shared = Instant::now();
         let mut heads_written = Instant::now();
+        let mut shredded: Option<Instant> = None;
         // Whether readers have not seen yet what was done last.
         let mut unseen = true;
         while let Some(inputs) = self.mailbox.receive(if unseen { SHARED } else { TICK }) {
@@ -188,6 +192,10 @@ impl Driver {
                 shared = Instant::now();
                 unseen = false;
                 self.share();
+            }
+            if shredded.is_none_or(|at| at.elapsed() >= SHRED) {
+                shredded = Some(Instant::now());
+                self.shred()?;
             }
             if heads_written.elapsed() >= HEADS {
                 heads_written = Instant::now();
@@ -264,11 +272,11 @@ impl Driver {
                 }
                 Effect::Survey(logs) => self.survey(logs),
                 Effect::Freeze(log) => self.showing(|this, changed| {
-                    freeze(&this.store, this.engine.ledger(), &mut this.curator, log, changed)
+                    freeze(&mut this.store, this.engine.ledger(), &mut this.curator, log, changed)
                 })?,
                 Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
                 Effect::ShowSettled(log, size) => self.showing(|this, changed| {
-                    thaw(&this.store, &mut this.curator, log, size, &mut *changed)?;
+                    thaw(&mut this.store, &mut this.curator, log, size, &mut *changed)?;
                     this.curator.settle(log, size).for_each(changed);
                     Ok::<_, StoreError>(())
                 })?,
@@ -283,6 +291,16 @@ impl Driver {
             }
         }
         Ok(further)
+    }
+
+    /// Deletes for good what has been erased for as long as the charter wants it held.
+    fn shred(&mut self) -> Result<(), DriverError> {
+        let hold = self.engine.federation().charter().body().parameters.erase_hold;
+        let count = self.store.shred(Timestamp(clock::now().0.saturating_sub(hold)))?;
+        if count > 0 {
+            tracing::info!(openings = count, "erased openings are deleted for good");
+        }
+        Ok(())
     }
 
     fn show(&mut self, entries: &Entries) {

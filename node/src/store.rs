@@ -9,20 +9,23 @@
 mod disk;
 mod groups;
 mod heads;
+mod holes;
 mod load;
 mod open;
+mod vault;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::cosignature::{SettledCheckpoint, SettlementError};
-use hashmesh_protocol::entries::{EntriesError, LateOpening};
+use hashmesh_protocol::entries::{Entries, EntriesError, LateOpening};
 use hashmesh_protocol::evidence::{Evidence, EvidenceError};
 use hashmesh_protocol::ledger::{Admitted, Damage, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::Archive;
+use hashmesh_protocol::time::Timestamp;
 
 pub use disk::{DiskArchive, DiskStore};
 pub use heads::{HeadsFile, Shrunk};
@@ -76,6 +79,16 @@ pub trait Store: Archive<Error = StoreError> + Sized + Sync {
     /// The largest settled checkpoint that was committed of a log.
     fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError>;
 
+    /// Hides openings that these leaves have erased, after all: they had counted as never said.
+    fn hide(&mut self, entries: &Entries) -> Result<(), StoreError>;
+
+    /// Shows openings again that leaves of a log, from this one on, have erased, unless they are deleted: those leaves count as
+    /// never said.
+    fn unhide(&mut self, log: LogId, from: u64) -> Result<(), StoreError>;
+
+    /// Deletes for good the openings that were erased before a moment. When this returns, nothing that is stored opens them.
+    fn shred(&mut self, before: Timestamp) -> Result<u64, StoreError>;
+
     /// Writes down a checkpoint whose leaves are stored. Durable with the next commit.
     fn keep_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint) -> Result<(), StoreError>;
 }
@@ -100,6 +113,17 @@ pub enum StoreError {
         /// What the system says.
         #[source]
         error: std::io::Error,
+    },
+    /// What opens the openings is not there.
+    #[error(
+        "the openings in {path} are locked: {why}; put back openings.keys and the key of the store (store.key there, or the \
+         service manager's credential), or move the store away to fetch everything from peers again"
+    )]
+    Locked {
+        /// The store.
+        path: PathBuf,
+        /// Why.
+        why: String,
     },
     /// Its folder.
     #[error(transparent)]

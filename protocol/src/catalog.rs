@@ -285,6 +285,21 @@ impl Catalog {
         }
     }
 
+    /// Everything that a member has ever said about a content hash, live or not, in order. Goes over all that it has said.
+    pub fn all_of(&self, member: MemberId, id: ContentId) -> Vec<Position> {
+        let about = pack(id);
+        let mut all = Vec::new();
+        for (_, entry) in self.logs.iter().filter(|(_, entry)| entry.id.member == member) {
+            let rows = entry.rows.slices(0..u32::MAX).flatten().map(|row| row.load(Ordering::Acquire));
+            let rows = (0..).zip(rows);
+            let said = rows.filter(|(_, row)| *row != NO_ROW && *row != UNOPENED);
+            let same = said.filter(|(_, row)| self.rows.contents.get(row - 1) == about);
+            all.extend(same.map(|(index, _)| Position { epoch: entry.id.epoch, index }));
+        }
+        all.sort();
+        all
+    }
+
     fn read(&self, place: Place, attributes: u32) -> Said<'_> {
         let log = &self.logs[usize::from(place.log())];
         let attributes = &self.attributes[attributes as usize];

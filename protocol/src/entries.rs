@@ -9,7 +9,7 @@ use crate::content_hash::ContentHash;
 use crate::digest::Digest;
 use crate::names::LogId;
 use crate::opening::{MAX_OPENING, Opening, commitment};
-use crate::statement::{Leaf, MAX_LEAF};
+use crate::statement::{Leaf, MAX_LEAF, Position, Statement};
 use crate::time::Timestamp;
 use crate::tree::leaf_hash;
 
@@ -104,7 +104,31 @@ pub struct Entries {
     openings: Vec<u8>,
 }
 
+/// An opening that a leaf wants deleted (SPEC 20.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Erasure {
+    /// Of which log.
+    pub log: LogId,
+    /// Of which leaf.
+    pub index: u64,
+    /// By which leaf of the same member's.
+    pub by: Position,
+    /// The time of that, by its author's clock.
+    pub time: Timestamp,
+}
+
 impl Entries {
+    /// The openings that these leaves want deleted; only what stands before a leaf can be (SPEC 11.3).
+    pub fn erasures(&self) -> impl Iterator<Item = Erasure> {
+        let log = self.log;
+        self.iter().filter_map(move |(index, entry)| {
+            let Statement::Erase(erase) = &entry.leaf.statement else { return None };
+            let (at, by) = (erase.position, Position { epoch: log.epoch, index });
+            let of = LogId { epoch: at.epoch, ..log };
+            (at < by).then_some(Erasure { log: of, index: at.index, by, time: entry.leaf.time })
+        })
+    }
+
     /// Reads the leaves that begin at index `first`, and their openings: two bundles with one entry a leaf, where an empty
     /// opening means that there is none.
     pub fn read(log: LogId, first: u64, leaves: Vec<u8>, openings: Vec<u8>) -> Result<Self, EntriesError> {

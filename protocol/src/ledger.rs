@@ -271,6 +271,7 @@ impl Ledger {
         }
         let (root, subtrees) = log.accept(grown, &entries);
         log.keep(checkpoint.clone());
+        self.erase(&entries);
         let checkpoint = (checkpoint.size() == entries.end()).then_some(checkpoint);
         Ok(Admission::New(Box::new(Admitted { entries, subtrees, root, checkpoint })))
     }
@@ -292,7 +293,23 @@ impl Ledger {
             return Err(Refusal::TimeGoesBack { log: id, index: entries.first() });
         }
         let (root, subtrees) = log.accept(grown, &entries);
+        self.erase(&entries);
         Ok(Admitted { entries, subtrees, root, checkpoint: None })
+    }
+
+    fn erase(&mut self, entries: &Entries) {
+        for erasure in entries.erasures() {
+            if let Some(log) = self.logs.get_mut(&erasure.log) {
+                log.erase(erasure.index, erasure.by);
+            }
+        }
+    }
+
+    /// Leaves of a log, from one on, count as never said: what they have erased is not.
+    pub fn unerase(&mut self, id: LogId, from: u64) {
+        for (_, log) in self.logs.iter_mut().filter(|(other, _)| other.member == id.member) {
+            log.unerase(id.epoch, from);
+        }
     }
 
     /// Takes a checkpoint that the own signer has made over leaves that are held.

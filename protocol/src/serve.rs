@@ -12,6 +12,7 @@ use crate::entries::{Entries, MAX_LEAVES};
 use crate::evidence::Accused;
 use crate::names::{LogId, OriginPrefix};
 use crate::note::{MAX_NOTE, Note};
+use crate::statement::Position;
 use crate::tree::proof::MAX_PROOF;
 use crate::tree::prover::{self, Subtrees};
 use crate::wire::{Answer, MAX_OPENINGS};
@@ -26,6 +27,9 @@ pub trait Archive {
 
     /// Leaves from `from` on, none from `to` on, as many as fit `max_bytes` together with their openings.
     fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, Self::Error>;
+
+    /// By which leaf an opening is erased, if it is; [`bundles`](Self::bundles) shows it no more.
+    fn erased(&self, log: LogId, index: u64) -> Option<Position>;
 
     /// The evidence against a key.
     fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, Self::Error>;
@@ -157,7 +161,7 @@ pub fn openings<A: Archive>(
     log: LogId,
     indices: &[u64],
 ) -> Result<Vec<u8>, A::Error> {
-    let mut found = Vec::new();
+    let (mut found, mut erased) = (Vec::new(), Vec::new());
     for &index in indices.iter().take(MAX_OPENINGS) {
         let Some(end) = index.checked_add(1) else { continue };
         let bundles = archive.bundles(log, index, end, MAX_BATCH)?;
@@ -165,7 +169,9 @@ pub fn openings<A: Archive>(
             && !opening.is_empty()
         {
             found.push((index, opening.to_vec()));
+        } else if let Some(by) = archive.erased(log, index) {
+            erased.push((index, by));
         }
     }
-    Ok(Answer::Openings(found).encode(origins))
+    Ok(Answer::Openings { found, erased }.encode(origins))
 }

@@ -34,11 +34,11 @@ pub const MAX_LABELS: usize = 8;
 /// Most observations in one leaf: with the longest names they take less than 1 KiB.
 pub const MAX_OBSERVATIONS: usize = 6;
 
-/// Registry numbers of statement kinds (SPEC 4.2). 4 and 5 (erase, void) are reserved: read as [`Statement::Unknown`], without
-/// effect.
+/// Registry numbers of statement kinds (SPEC 4.2). 5 (void) is reserved: read as [`Statement::Unknown`], without effect.
 const ADD: u64 = 1;
 const DISPUTE: u64 = 2;
 const REVOKE: u64 = 3;
+const ERASE: u64 = 4;
 const OBSERVE: u64 = 6;
 const STATE: u64 = 7;
 
@@ -75,6 +75,8 @@ pub enum Statement {
     Dispute(Dispute),
     /// The author withdraws an own add or dispute.
     Revoke(Revoke),
+    /// The author wants the opening of an own add or dispute deleted everywhere.
+    Erase(Erase),
     /// What the author has verified of other logs.
     Observe(Observe),
     /// What is live of all that the author has said.
@@ -124,6 +126,15 @@ pub struct Revoke {
     pub position: Position,
     /// Why, by registry number.
     pub reason: u64,
+}
+
+/// `erase`: ends a statement, and has its opening deleted everywhere (SPEC 20).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Erase {
+    /// Where in the author's own logs.
+    pub position: Position,
+    /// Registry number of the basis.
+    pub basis: u64,
 }
 
 /// `observe`: so that what two members have been shown can be compared by whoever has their logs (SPEC 4.7).
@@ -210,7 +221,7 @@ impl Statement {
         match self {
             Self::Add(add) => Some((add.kind, add.commitment)),
             Self::Dispute(dispute) => Some((dispute.kind, dispute.commitment)),
-            Self::Revoke(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => None,
+            Self::Revoke(_) | Self::Erase(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => None,
         }
     }
 
@@ -225,6 +236,7 @@ impl Statement {
             Self::Add(add) => add.replaces,
             Self::Dispute(dispute) => dispute.replaces,
             Self::Revoke(revoke) => Some(revoke.position),
+            Self::Erase(erase) => Some(erase.position),
             Self::Observe(_) | Self::State(_) | Self::Unknown => None,
         }
     }
@@ -287,6 +299,50 @@ impl Reason {
 }
 
 impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// On what basis an opening is deleted, with registry numbers (SPEC 4.9).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Basis {
+    /// None of the others.
+    Other = 1,
+    /// A court or an authority demands it.
+    LegalOrder = 2,
+    /// Somebody whom it concerns has a right to it.
+    DataProtection = 3,
+    /// It should never have been published.
+    Mistake = 4,
+    /// It need not be kept any longer.
+    Retention = 5,
+}
+
+impl Basis {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Other, Self::LegalOrder, Self::DataProtection, Self::Mistake, Self::Retention];
+
+    /// The basis with this registry number; `None` for numbers of later versions.
+    pub fn from_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|basis| u64::from(*basis as u8) == number)
+    }
+
+    /// The name in text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::LegalOrder => "legal-order",
+            Self::DataProtection => "data-protection",
+            Self::Mistake => "mistake",
+            Self::Retention => "retention",
+        }
+    }
+}
+
+impl fmt::Display for Basis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -400,6 +456,15 @@ struct RevokeForm {
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
+struct EraseForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    position: Position,
+    basis: u64,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
 struct ObserveForm {
     version: u64,
     time: u64,
@@ -454,6 +519,9 @@ impl Leaf {
                 position: revoke.position,
                 reason: revoke.reason,
             }),
+            Statement::Erase(Erase { position, basis }) => {
+                codec::encode(&EraseForm { version, time, statement: ERASE, position: *position, basis: *basis })
+            }
             Statement::Observe(observe) => {
                 codec::encode(&ObserveForm { version, time, statement: OBSERVE, observations: observe.clone() })
             }
@@ -507,6 +575,9 @@ impl Leaf {
             (VERSION, REVOKE, 5) => {
                 Statement::Revoke(Revoke { position: position(&mut reader)?, reason: reader.unsigned()? })
             }
+            (VERSION, ERASE, 5) => {
+                Statement::Erase(Erase { position: position(&mut reader)?, basis: reader.unsigned()? })
+            }
             (VERSION, STATE, 6) => Statement::State(State {
                 before: position(&mut reader)?,
                 root: Digest(reader.bytes()?),
@@ -549,6 +620,10 @@ impl Leaf {
             (VERSION, REVOKE) => {
                 let form: RevokeForm = codec::decode_scanned(bytes)?;
                 Statement::Revoke(Revoke { position: form.position, reason: form.reason })
+            }
+            (VERSION, ERASE) => {
+                let EraseForm { position, basis, .. } = codec::decode_scanned(bytes)?;
+                Statement::Erase(Erase { position, basis })
             }
             (VERSION, OBSERVE) => {
                 let form: ObserveForm = codec::decode_scanned(bytes)?;
@@ -645,6 +720,10 @@ pub(crate) mod tests {
             (
                 Statement::Revoke(Revoke { position: Position { epoch: 2, index: 7 }, reason: 2 }),
                 format!("8501{time}0382020702"),
+            ),
+            (
+                Statement::Erase(Erase { position: Position { epoch: 2, index: 7 }, basis: 3 }),
+                format!("8501{time}0482020703"),
             ),
             (
                 observe(&["acme"]),

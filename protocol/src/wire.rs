@@ -14,6 +14,7 @@ use crate::evidence::{Accused, Evidence, MAX_EVIDENCE};
 use crate::names::{LogId, MemberId, OriginPrefix};
 use crate::note::{Note, NoteError};
 use crate::opening::MAX_OPENING;
+use crate::statement::Position;
 use crate::time::Timestamp;
 use crate::witnessing::{AddCheckpoint, MAX_REQUEST, WitnessAnswer, WitnessingError};
 
@@ -139,8 +140,13 @@ pub enum Answer {
     Heads(Heads),
     /// Leaves that begin where asked, some of those asked for at least.
     Range(Box<Batch>),
-    /// Openings, those that are here of those asked for.
-    Openings(Vec<(u64, Vec<u8>)>),
+    /// Openings.
+    Openings {
+        /// Those that are here, of those asked for.
+        found: Vec<(u64, Vec<u8>)>,
+        /// Those that are erased, with the leaf that did it, to be believed once that leaf is here.
+        erased: Vec<(u64, Position)>,
+    },
     /// What a witness answers.
     Witness(WitnessAnswer),
     /// Evidence, nothing of which has been verified.
@@ -206,6 +212,8 @@ struct OpeningsForm {
     kind: u64,
     #[serde(deserialize_with = "codec::at_most::<_, _, MAX_OPENINGS>")]
     openings: Vec<OpeningForm>,
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_OPENINGS>")]
+    erased: Vec<(u64, Position)>,
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
@@ -405,9 +413,13 @@ impl Answer {
         match self {
             Self::Heads(heads) => codec::encode(&heads.form(origins)),
             Self::Range(batch) => Self::encode_range(batch.encode(origins)),
-            Self::Openings(openings) => {
+            Self::Openings { found, erased } => {
                 let form = |(index, opening): &(u64, Vec<u8>)| OpeningForm { index: *index, opening: opening.clone() };
-                codec::encode(&OpeningsForm { kind: OPENINGS, openings: openings.iter().map(form).collect() })
+                codec::encode(&OpeningsForm {
+                    kind: OPENINGS,
+                    openings: found.iter().map(form).collect(),
+                    erased: erased.clone(),
+                })
             }
             Self::Witness(answer) => {
                 codec::encode(&WitnessForm { kind: COSIGN, status: answer.status(), body: answer.body() })
@@ -431,7 +443,8 @@ impl Answer {
                 if form.openings.iter().any(|form| form.opening.len() > MAX_OPENING) {
                     return Err(WireError::LongOpening);
                 }
-                Ok(Self::Openings(form.openings.into_iter().map(|form| (form.index, form.opening)).collect()))
+                let found = form.openings.into_iter().map(|form| (form.index, form.opening)).collect();
+                Ok(Self::Openings { found, erased: form.erased })
             }
             COSIGN => {
                 let form: WitnessForm = codec::decode(bytes, MAX_FRAME)?;
@@ -501,7 +514,7 @@ mod tests {
         for answer in [
             Answer::Heads(heads),
             Answer::Range(Box::new(batch.clone())),
-            Answer::Openings(vec![(4, vec![1, 2, 3])]),
+            Answer::Openings { found: vec![(4, vec![1, 2, 3])], erased: vec![(5, Position { epoch: 0, index: 9 })] },
             Answer::Witness(WitnessAnswer::Cosigned(note.signatures().to_vec())),
             Answer::Witness(WitnessAnswer::Conflict(7)),
             Answer::Evidence(vec![1, 2]),
@@ -547,7 +560,8 @@ mod tests {
                 assert_eq!(matches!(Request::decode(&bytes, origins), Err(WireError::Note(_))), good, "{count}");
             }
         }
-        let openings = |count| Answer::Openings(vec![(1, vec![2]); count]).encode(origins);
+        let openings =
+            |count| Answer::Openings { found: vec![(1, vec![2]); count], erased: Vec::new() }.encode(origins);
         assert!(Answer::decode(&openings(MAX_OPENINGS), origins).is_ok());
         assert!(matches!(Answer::decode(&openings(MAX_OPENINGS + 1), origins), Err(WireError::Codec(_))));
 

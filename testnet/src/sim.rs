@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use disk::Disk;
+use hashmesh::store::Store as _;
 use hashmesh_protocol::charter::{Label, Parameters};
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::engine::{Alarm, Draft, Input, Outcome, Publication, Silence, Target};
@@ -286,11 +287,20 @@ impl Sim {
         self.nodes.values().filter_map(marks).collect()
     }
 
+    /// Deletes for good what a node has held for long enough.
+    fn shred(&mut self, member: MemberId) {
+        let hold = self.founding.genesis.charter().body().parameters.erase_hold;
+        let node = self.nodes.get_mut(&member).expect("a member");
+        let before = node.clock(self.now).0.saturating_sub(hold);
+        node.disk.shred(Timestamp(before)).expect("a simulated disk does not fail");
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
             Event::Tick(member) => {
                 if self.nodes[&member].is_running() {
                     self.step(member, Input::Tick);
+                    self.shred(member);
                     self.network.at(self.now + TICK, Event::Tick(member));
                 }
             }

@@ -252,14 +252,24 @@ fn draft(view: &View, form: StatementForm, salt: Salt) -> Result<Draft, String> 
         StatementForm::Dispute { hash: text, reason, note } => {
             Draft::dispute(hash(&text)?, reason, salt, note).map_err(text_of)
         }
-        StatementForm::Revoke { hash: Some(text), position: None, reason } => {
-            Ok(Draft::Revoke { target: Target::Hash(hash(&text)?), reason })
+        StatementForm::Revoke { hash, position, reason } => {
+            Ok(Draft::Revoke { target: target(hash, position, "a revocation")?, reason })
         }
-        StatementForm::Revoke { hash: None, position: Some(text), reason } => {
+        StatementForm::Erase { hash, position, basis } => {
+            Ok(Draft::Erase { target: target(hash, position, "an erasure")?, basis })
+        }
+    }
+}
+
+/// What is to be withdrawn.
+fn target(hash: Option<String>, position: Option<String>, what: &str) -> Result<Target, String> {
+    match (hash, position) {
+        (Some(text), None) => Ok(Target::Hash(text.parse().map_err(text_of)?)),
+        (None, Some(text)) => {
             let position = parse_position(&text).ok_or_else(|| format!("{text:?} is not a position (EPOCH/INDEX)"))?;
-            Ok(Draft::Revoke { target: Target::Position(position), reason })
+            Ok(Target::Position(position))
         }
-        StatementForm::Revoke { .. } => Err("a revocation names either a hash or a position".to_owned()),
+        _ => Err(format!("{what} names either a hash or a position")),
     }
 }
 

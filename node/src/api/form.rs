@@ -2,7 +2,7 @@
 
 use hashmesh_protocol::content_hash::{ContentHash, Media};
 use hashmesh_protocol::policy::{Decision, Lowered};
-use hashmesh_protocol::statement::Reason;
+use hashmesh_protocol::statement::{self, Reason};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -259,6 +259,19 @@ pub enum StatementForm {
         /// Why.
         #[schema(value_type = String, examples("mistake", "lawful"))]
         reason: Reason,
+    },
+    /// The openings of own statements are to be deleted everywhere: of all that was said about a hash, or of what stands at a
+    /// position. What is live of it is withdrawn.
+    Erase {
+        /// `KIND:HEX`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<String>,
+        /// `EPOCH/INDEX`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<String>,
+        /// On what basis.
+        #[schema(value_type = String, examples("legal-order", "data-protection"))]
+        basis: statement::Basis,
     },
 }
 
@@ -613,6 +626,9 @@ pub struct EntryForm {
     /// The statement that it ends: `EPOCH/INDEX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<String>,
+    /// By which leaf of the same member's the opening is erased, `EPOCH/INDEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<String>,
     /// Whether the opening is missing here.
     #[serde(default, skip_serializing_if = "is_false")]
     pub missing: bool,

@@ -10,7 +10,7 @@ use hashmesh_protocol::entries::{Disclosure, Entries, Entry};
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::opening::Opening;
 use hashmesh_protocol::serve::Archive as _;
-use hashmesh_protocol::statement::{Position, Reason, Statement};
+use hashmesh_protocol::statement::{Basis, Position, Reason, Statement};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -91,13 +91,16 @@ fn hash_at(view: &View, log: LogId, at: Position) -> Option<String> {
 fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]) -> EntryForm {
     let statement = &entry.leaf.statement;
     let reason = |number: u64| Reason::from_number(number).map_or_else(|| number.to_string(), |r| r.to_string());
+    let basis = |number: u64| Basis::from_number(number).map_or_else(|| number.to_string(), |b| b.to_string());
     let charter = view.federation.charter();
+    let erased = view.archive.erased(log, index).filter(|_| entry.disclosure == Disclosure::Missing);
     let (say, labels, reason) = match statement {
         Statement::Add(add) => {
             ("add", add.labels.codes().iter().map(|code| label_name(charter, *code)).collect(), None)
         }
         Statement::Dispute(dispute) => ("dispute", Vec::new(), Some(reason(dispute.reason))),
         Statement::Revoke(revoke) => ("revoke", Vec::new(), Some(reason(revoke.reason))),
+        Statement::Erase(erase) => ("erase", Vec::new(), Some(basis(erase.basis))),
         Statement::Observe(_) => ("observe", Vec::new(), None),
         Statement::State(_) => ("state", Vec::new(), None),
         Statement::Unknown => ("unknown", Vec::new(), None),
@@ -114,7 +117,8 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         labels,
         reason,
         ends: statement.ends().map(|position| position.to_string()),
-        missing: entry.disclosure == Disclosure::Missing,
+        missing: entry.disclosure == Disclosure::Missing && erased.is_none(),
+        erased: erased.map(|by| by.to_string()),
         settled: false,
         note: Opening::decode(opening).ok().and_then(|opening| opening.note.map(str::to_owned)),
     }

@@ -3,6 +3,7 @@
 mod list;
 mod proof;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use hashmesh_protocol::audit::{self, Fault, Finding, LogReport, Outcome, Report}
 use hashmesh_protocol::digest::NetworkId;
 use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::names::MemberId;
+use hashmesh_protocol::statement::{Basis, Erase};
 use hashmesh_protocol::text::escaped;
 use hashmesh_protocol::time::Timestamp;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -227,6 +229,10 @@ fn form(report: &Report) -> Value {
     })
 }
 
+fn basis(erase: &Erase) -> String {
+    Basis::from_number(erase.basis).map_or_else(|| erase.basis.to_string(), |basis| basis.to_string())
+}
+
 fn log_form(log: &LogReport) -> Value {
     let (checkpoint, tally) = (&log.checkpoint, &log.tally);
     json!({
@@ -235,9 +241,10 @@ fn log_form(log: &LogReport) -> Value {
             "size": settled.size, "root": settled.root.to_string(), "at": settled.at.to_string(),
         })),
         "checkpoints": log.checkpoints.len(),
-        "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes,
+        "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes, "erases": tally.erases,
         "observes": tally.observes, "states": tally.states, "unknown": tally.unknown,
-        "opened": tally.opened, "unopened": tally.adds + tally.disputes - tally.opened, "live": log.live,
+        "opened": tally.opened, "unopened": tally.adds + tally.disputes - tally.opened,
+        "erased": log.erased.iter().map(|(by, erase)| json!({ "position": erase.position.to_string(), "by": by, "basis": basis(erase) })).collect::<Vec<_>>(), "live": log.live,
         "first": log.times.map(|(first, _)| first.to_string()), "last": log.times.map(|(_, last)| last.to_string()),
     })
 }
@@ -288,6 +295,13 @@ fn describe(report: &Report) -> String {
     let header = ["LOG", "SIZE", "ADDS", "DISPUTES", "REVOKES", "LIVE", "OPENED", "UNOPENED", "CHECKPOINTS", "SETTLED"];
     text.push_str(&table(&header, &rows.collect::<Vec<_>>()));
     let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to memory");
+    for log in &report.logs {
+        let mut by_basis: BTreeMap<String, usize> = BTreeMap::new();
+        log.erased.iter().for_each(|(_, erase)| *by_basis.entry(basis(erase)).or_default() += 1);
+        for (basis, count) in by_basis {
+            line(format_args!("{}: {count} openings are erased by its author, on the basis {basis}", log.log));
+        }
+    }
     for absent in &report.absent {
         line(format_args!("{absent} is not in the export: nothing is said about it"));
     }

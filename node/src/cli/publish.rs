@@ -1,4 +1,4 @@
-//! Saying something in the member's name: add, dispute, revoke.
+//! Saying something in the member's name: add, dispute, revoke, erase.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use hashmesh_protocol::content_hash::{ContentHash, MAX_PDQ_QUALITY, Media};
 use hashmesh_protocol::entries::MAX_LEAVES;
-use hashmesh_protocol::statement::Reason;
+use hashmesh_protocol::statement::{Basis, Reason};
 
 use super::table::table;
 use super::{Context, Done, complain};
@@ -169,6 +169,41 @@ impl Revoke {
     }
 }
 
+/// Have what this member said deleted everywhere: its openings, so that nobody can tell any more which hash it was about.
+///
+/// The statements themselves stay in the log, and every proof holds; what is live of them is withdrawn. Other members' nodes hide
+/// the openings at once and delete them after the hold that the charter sets. What others have said of the same hash is theirs.
+#[derive(Args, Debug)]
+pub(super) struct Erase {
+    /// All that this member ever said about these hashes.
+    #[arg(required_unless_present = "position", value_name = "KIND:HEX")]
+    hashes: Vec<ContentHash>,
+    /// What stands at these positions of this member's log, as hashmesh log shows them.
+    #[arg(long, num_args = 1.., value_name = "EPOCH/INDEX")]
+    position: Vec<String>,
+    /// On what basis: other, legal-order, data-protection, mistake, retention.
+    #[arg(long, value_parser = basis)]
+    basis: Basis,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+fn basis(text: &str) -> Result<Basis, String> {
+    let known = || Basis::ALL.map(Basis::name).join(", ");
+    Basis::ALL.into_iter().find(|basis| basis.name() == text).ok_or_else(|| format!("expected one of {}", known()))
+}
+
+impl Erase {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let basis = self.basis;
+        let by_hash =
+            self.hashes.iter().map(|hash| StatementForm::Erase { hash: Some(hash.to_string()), position: None, basis });
+        let by_position =
+            self.position.iter().map(|place| StatementForm::Erase { hash: None, position: Some(place.clone()), basis });
+        send(context, by_hash.chain(by_position).collect(), self.patience).await
+    }
+}
+
 async fn send(context: &Context, statements: Vec<StatementForm>, patience: Patience) -> anyhow::Result<Done> {
     if statements.len() > AT_ONCE {
         bail!("{} statements at once; at most {AT_ONCE} (hashmesh import takes any number)", statements.len());
@@ -216,6 +251,9 @@ fn name(statement: &StatementForm) -> String {
         StatementForm::Add { hash, .. } | StatementForm::Dispute { hash, .. } => hash.clone(),
         StatementForm::Revoke { hash, position, .. } => {
             format!("revoke {}", hash.clone().or_else(|| position.clone()).unwrap_or_default())
+        }
+        StatementForm::Erase { hash, position, .. } => {
+            format!("erase {}", hash.clone().or_else(|| position.clone()).unwrap_or_default())
         }
     }
 }

@@ -118,6 +118,7 @@ impl Log {
             let rows = log.entries.iter().map(|entry| {
                 let what = match &entry.hash {
                     Some(hash) => hash.clone(),
+                    None if entry.erased.is_some() => "(erased)".to_owned(),
                     None if entry.missing => "(opening missing)".to_owned(),
                     None => String::new(),
                 };

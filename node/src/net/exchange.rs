@@ -164,7 +164,7 @@ async fn deliver(
         Err(error) if error.is_from_the_future() => None,
         Err(error) => return Err(Broken::Nonsense(sentence(&error))),
     };
-    if let (Request::Openings { log, indices }, Some(Answer::Openings(found))) = (&request, &mut answer) {
+    if let (Request::Openings { log, indices }, Some(Answer::Openings { found, .. })) = (&request, &mut answer) {
         let found = std::mem::take(found);
         if found.iter().any(|(index, _)| !indices.contains(index)) {
             return Err(Broken::Nonsense("openings that were not asked for".to_owned()));

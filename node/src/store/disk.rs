@@ -2,11 +2,11 @@
 //!
 //! Trees of the database: `meta` (format), `logs` (log to number), `leaves` and `openings` (rows of 64, see
 //! [`groups`](super::groups)), `evidence` (by the number of the member's log and the kind of key), `checkpoints` and `settled`
-//! (number and size to note, in pieces like the rows), `marks` (number to how far the log has come, now and one commit ago).
-//! A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and what it says is
+//! (number and size to note, in pieces like the rows), `holes` (which openings are erased, see [`holes`](super::holes)), `marks` (number to how far the log has come, now and one commit ago).
+//! Openings are encrypted, see [`vault`](super::vault). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and what it says is
 //! verified against the leaves when they are loaded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,19 +15,24 @@ use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
-use hashmesh_protocol::entries::MAX_LEAVES;
+use hashmesh_protocol::entries::{Entries, Erasure, MAX_LEAVES};
 use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::ledger::{Admitted, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::{Archive, Bundles};
+use hashmesh_protocol::statement::Position;
+use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::tree::tile::TILE_HEIGHT;
 use hashmesh_protocol::tree::{leaf_hash, node_hash};
 use parking_lot::RwLock;
 
 use super::groups::{GROUP, LogNumber, PIECE, Rows, Tail, join, key, pieces, with_entry};
+use super::holes::{Hole, Holes};
 use super::open::open;
+use super::vault::{CHUNK, Vault};
 use super::{Record, Store, StoreError, StoredLog};
+use crate::clock;
 
 /// The format of the store that this software reads and writes.
 const FORMAT: u32 = 1;
@@ -46,6 +51,7 @@ const CHECKPOINT_GAP: u64 = MAX_LEAVES as u64;
 /// The store, for writing. There is one a process.
 pub struct DiskStore {
     archive: Arc<DiskArchive>,
+    holes: sled::Tree,
     db: sled::Db,
     file: File,
     marks: sled::Tree,
@@ -61,6 +67,8 @@ pub struct DiskArchive {
     checkpoints: sled::Tree,
     evidence: sled::Tree,
     settled: sled::Tree,
+    vault: Vault,
+    hidden: RwLock<Holes>,
     /// Held while rows are written, so that nobody reads some pieces of a row before that and others after.
     rows: RwLock<()>,
     numbers: RwLock<HashMap<LogId, LogNumber>>,
@@ -90,10 +98,13 @@ impl DiskStore {
         let database = |error: sled::Error| into_error(path, error);
         let tree = |name: &str| opened.db.open_tree(name).map_err(database);
         check_format(path, &tree("meta")?)?;
+        let openings = tree("openings")?;
         let archive = DiskArchive {
             path: path.to_owned(),
+            vault: Vault::open(path, openings.is_empty())?,
+            hidden: RwLock::default(),
             leaves: tree("leaves")?,
-            openings: tree("openings")?,
+            openings,
             checkpoints: tree("checkpoints")?,
             evidence: tree("evidence")?,
             settled: tree("settled")?,
@@ -110,7 +121,19 @@ impl DiskStore {
             archive.numbers.write().insert(log, number);
             written.insert(log, Written { number, ..Written::default() });
         }
-        Ok(Self { archive: Arc::new(archive), db: opened.db, file: opened.file, marks, logs, written })
+        let holes = tree("holes")?;
+        for row in holes.iter() {
+            let (at, hole) = row.map_err(database)?;
+            let parsed = || {
+                let (number, index) = (at.get(..4)?.try_into().ok()?, at.get(4..)?.try_into().ok()?);
+                let (number, index) = (u32::from_be_bytes(number), u64::from_be_bytes(index));
+                let log = *written.iter().find(|(_, written): &(_, &Written)| written.number == number)?.0;
+                Some((log, index, Hole::parse(&hole)?))
+            };
+            let (log, index, hole) = parsed().ok_or_else(|| archive.unreadable("what is erased"))?;
+            archive.hidden.write().insert(log, index, hole);
+        }
+        Ok(Self { archive: Arc::new(archive), holes, db: opened.db, file: opened.file, marks, logs, written })
     }
 
     /// The store, for reading.
@@ -183,6 +206,8 @@ impl DiskStore {
         let written = self.written.get_mut(&log).expect("it has a number");
         written.leaves.append(number, entries.leaves(), &mut writes.leaves);
         written.openings.append(number, entries.openings(), &mut writes.openings);
+        self.add_holes(entries, &mut writes.holes)?;
+        let written = self.written.get_mut(&log).expect("it has a number");
         let mark = Mark { size: entries.end(), root: admitted.root };
         // Within one commit the mark before stays the one that the last commit left.
         let before = writes.marks.get(&number).map_or(written.mark, |(_, before)| *before);
@@ -192,6 +217,58 @@ impl DiskStore {
             self.add_checkpoint(log, checkpoint, writes);
         }
         Ok(())
+    }
+
+    /// Notes what leaves erase.
+    fn add_holes(&mut self, entries: &Entries, holes: &mut Vec<(LogId, u64, Hole)>) -> Result<(), StoreError> {
+        for Erasure { log, index, by, time } in entries.erasures() {
+            self.number(log)?;
+            if self.archive.hidden.read().get(log, index).is_none() {
+                holes.push((log, index, Hole { by, since: time.max(clock::now()), gone: false }));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_holes(&self, holes: &[(LogId, u64, Hole)]) -> Result<(), StoreError> {
+        for holes in holes.chunks(PIECES_A_WRITE) {
+            let mut batch = sled::Batch::default();
+            for (log, index, hole) in holes {
+                batch.insert(&key(self.written[log].number, *index), hole.encode());
+            }
+            self.apply(&self.holes, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows of openings, sealed.
+    fn write_openings(&self, rows: Rows) -> Result<(), StoreError> {
+        let vault = &self.archive.vault;
+        vault.prepare(rows.keys())?;
+        let seal =
+            |(key, row): ([u8; 12], Option<Vec<u8>>)| Ok((key, row.map(|row| vault.seal(&key, &row)).transpose()?));
+        let sealed = rows.into_iter().map(seal).collect::<Result<Rows, StoreError>>()?;
+        self.write(&self.archive.openings, sealed)
+    }
+
+    /// Writes the openings of a chunk anew under its new key, without those that are to be gone.
+    fn reseal(&mut self, log: LogId, chunk: u64, gone: &[u64]) -> Result<(), StoreError> {
+        let number = self.written[&log].number;
+        self.archive.vault.renew(number, chunk)?;
+        let mut rows = Rows::new();
+        for group in chunk * CHUNK / GROUP..(chunk + 1) * CHUNK / GROUP {
+            let sealed = self.archive.row(&self.archive.openings, number, group)?;
+            if sealed.is_empty() || self.archive.vault.is_current(number, group, &sealed) {
+                continue;
+            }
+            let mut row = self.archive.vault.unseal(number, group, &sealed)?;
+            for index in gone.iter().filter(|index| **index / GROUP == group) {
+                row = with_entry(&row, *index, &[]);
+                self.written.get_mut(&log).expect("it has a number").openings.replace(*index, &[]);
+            }
+            rows.insert(key(number, group), Some(row));
+        }
+        self.write_openings(rows)
     }
 
     fn add_checkpoint(&mut self, log: LogId, checkpoint: &SignedCheckpoint, writes: &mut Writes) {
@@ -265,7 +342,7 @@ impl DiskStore {
         let row_key = key(written.number, index / GROUP);
         let row = match writes.openings.get(&row_key) {
             Some(Some(row)) => row.clone(),
-            _ => self.archive.row(&self.archive.openings, written.number, index / GROUP)?,
+            _ => self.archive.opening_row(written.number, index / GROUP)?,
         };
         written.openings.replace(index, opening);
         writes.openings.insert(row_key, Some(with_entry(&row, index, opening)));
@@ -278,6 +355,7 @@ impl DiskStore {
 struct Writes {
     leaves: Rows,
     openings: Rows,
+    holes: Vec<(LogId, u64, Hole)>,
     checkpoints: Rows,
     settled: Rows,
     evidence: Rows,
@@ -310,10 +388,11 @@ impl Store for DiskStore {
             .is_some_and(|row| parse_marks(&row).map(|(mark, _)| mark) != Some(end))
         {
             self.cut(number, end)?;
+            self.unhide(log, end.size)?;
         }
         self.archive.ends.write().insert(log, end.size);
-        let last = |tree| self.archive.row(tree, number, end.size / GROUP);
-        let (leaves, openings) = (last(&self.archive.leaves)?, last(&self.archive.openings)?);
+        let leaves = self.archive.row(&self.archive.leaves, number, end.size / GROUP)?;
+        let openings = self.archive.opening_row(number, end.size / GROUP)?;
         let newest = self.archive.checkpoint(log, 0, end.size)?.map_or(0, |(size, _)| size);
         let below = |size: u64| -> Result<u64, StoreError> {
             Ok(self.archive.checkpoint(log, 0, size.saturating_sub(1))?.map_or(0, |(size, _)| size))
@@ -343,7 +422,8 @@ impl Store for DiskStore {
                 Record::Settled(log, settled) => self.add_settled(*log, settled, &mut writes)?,
             }
         }
-        self.write(&self.archive.openings, writes.openings)?;
+        self.write_openings(writes.openings)?;
+        self.write_holes(&writes.holes)?;
         self.write(&self.archive.leaves, writes.leaves)?;
         self.write(&self.archive.checkpoints, writes.checkpoints)?;
         self.write(&self.archive.evidence, writes.evidence)?;
@@ -359,7 +439,52 @@ impl Store for DiskStore {
                 self.archive.grow(admitted);
             }
         }
+        let mut hidden = self.archive.hidden.write();
+        writes.holes.into_iter().for_each(|(log, index, hole)| hidden.insert(log, index, hole));
         Ok(())
+    }
+
+    fn hide(&mut self, entries: &Entries) -> Result<(), StoreError> {
+        let mut holes = Vec::new();
+        self.add_holes(entries, &mut holes)?;
+        self.write_holes(&holes)?;
+        self.sync()?;
+        let mut hidden = self.archive.hidden.write();
+        holes.into_iter().for_each(|(log, index, hole)| hidden.insert(log, index, hole));
+        Ok(())
+    }
+
+    fn unhide(&mut self, log: LogId, from: u64) -> Result<(), StoreError> {
+        let removed = self.archive.hidden.write().remove_by(log, from);
+        for removed in removed.chunks(PIECES_A_WRITE) {
+            let mut batch = sled::Batch::default();
+            removed.iter().for_each(|(log, index)| batch.remove(&key(self.written[log].number, *index)));
+            self.apply(&self.holes, batch)?;
+        }
+        if removed.is_empty() { Ok(()) } else { self.sync() }
+    }
+
+    fn shred(&mut self, before: Timestamp) -> Result<u64, StoreError> {
+        let due = self.archive.hidden.read().due(before);
+        let mut count = 0;
+        for (log, indices) in due {
+            let chunks: BTreeSet<u64> = indices.iter().map(|index| index / CHUNK).collect();
+            for chunk in &chunks {
+                self.reseal(log, *chunk, &indices)?;
+            }
+            // A crash up to here: the old keys are there still, and all of this is done again.
+            self.sync()?;
+            self.archive.vault.shred(self.written[&log].number, chunks.into_iter())?;
+            let hole =
+                |index: &u64| Some((log, *index, Hole { gone: true, ..self.archive.hidden.read().get(log, *index)? }));
+            let gone: Vec<_> = indices.iter().filter_map(hole).collect();
+            self.write_holes(&gone)?;
+            self.sync()?;
+            count += gone.len() as u64;
+            let mut hidden = self.archive.hidden.write();
+            gone.into_iter().for_each(|(log, index, hole)| hidden.insert(log, index, hole));
+        }
+        Ok(count)
     }
 
     fn all_evidence(&self) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -400,6 +525,10 @@ impl Archive for DiskStore {
         self.archive.bundles(log, from, to, max_bytes)
     }
 
+    fn erased(&self, log: LogId, index: u64) -> Option<Position> {
+        self.archive.erased(log, index)
+    }
+
     fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {
         self.archive.evidence(accused)
     }
@@ -422,7 +551,8 @@ impl Archive for DiskArchive {
         let mut index = from;
         while index < to {
             let leaves = self.row(&self.leaves, number, index / GROUP)?;
-            let openings = self.row(&self.openings, number, index / GROUP)?;
+            let openings = self.opening_row(number, index / GROUP)?;
+            let openings = self.hidden.read().cover(log, index / GROUP, openings);
             let both = bundle::entries(&leaves).zip(bundle::entries(&openings));
             // What is taken of the row: from the first to the second place in leaves and in openings.
             let (mut from, mut end, mut full) = ([0; 2], [0; 2], false);
@@ -454,6 +584,10 @@ impl Archive for DiskArchive {
             }
         }
         Ok(bundles)
+    }
+
+    fn erased(&self, log: LogId, index: u64) -> Option<Position> {
+        self.hidden.read().get(log, index).map(|hole| hole.by)
     }
 
     fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {
@@ -501,6 +635,13 @@ impl DiskArchive {
     fn row(&self, tree: &sled::Tree, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {
         let _reading = self.rows.read();
         self.read_row(tree, log, group)
+    }
+
+    /// A row of openings, hidden ones too; empty if there is none.
+    fn opening_row(&self, log: LogNumber, group: u64) -> Result<Vec<u8>, StoreError> {
+        // Opened while nothing is written: its key is thrown away once it has been written anew.
+        let _reading = self.rows.read();
+        self.vault.unseal(log, group, &self.read_row(&self.openings, log, group)?)
     }
 
     /// The largest checkpoint kept of a log with a size in `above + 1 ..= up_to`, with its cosignatures if it is settled: what

@@ -11,7 +11,7 @@ use crate::export;
 use crate::federation::Federation;
 use crate::names::LogId;
 use crate::note::{MAX_NOTE, Note, VerifierKey};
-use crate::statement::Position;
+use crate::statement::{Erase, Position};
 use crate::time::Timestamp;
 use crate::tree::tile::{Tile, TileKind};
 
@@ -35,6 +35,8 @@ pub struct LogReport {
     pub live: u64,
     /// The author's times of the first and the last leaf, if there is one.
     pub times: Option<(Timestamp, Timestamp)>,
+    /// What its author has erased, and by which leaf.
+    pub erased: Vec<(u64, Erase)>,
     /// What its author remarks, by index.
     pub(super) remarks: Vec<(u64, Remark)>,
 }
@@ -127,6 +129,7 @@ impl<F: Files> Audit<'_, F> {
             tally: walked.tally,
             live: walked.replay.live(self.log.epoch),
             times: walked.times,
+            erased: walked.erased,
             remarks: walked.remarks,
         })
     }
@@ -217,6 +220,7 @@ impl<F: Files> Audit<'_, F> {
                     let file = format!("{}/{}", self.folder, export::bundle(TileKind::Entries, number, size));
                     self.findings.push(self.wrong(file, Fault::TimeGoesBack).at(walk.size));
                 }
+                walk.erased.append(&mut piece.erased);
                 walk.remarks.append(&mut piece.remarks);
                 if walk.remarks.len() > MAX_REMARKS {
                     walk.remarks.truncate(MAX_REMARKS);
@@ -265,6 +269,7 @@ struct Walk {
     replay: Replay,
     tally: Tally,
     times: Option<(Timestamp, Timestamp)>,
+    erased: Vec<(u64, Erase)>,
     remarks: Vec<(u64, Remark)>,
 }
 

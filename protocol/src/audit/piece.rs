@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::export;
 use crate::names::LogId;
 use crate::opening::{MAX_OPENING, commitment};
-use crate::statement::{Leaf, MAX_LEAF, Position, Statement};
+use crate::statement::{Erase, Leaf, MAX_LEAF, Position, Statement};
 use crate::time::Timestamp;
 use crate::tree::leaf_hash;
 use crate::tree::tile::{TILE_WIDTH, TileKind};
@@ -31,6 +31,8 @@ pub struct Tally {
     pub disputes: u64,
     /// Revocations.
     pub revokes: u64,
+    /// Erasures.
+    pub erases: u64,
     /// Remarks about others' logs.
     pub observes: u64,
     /// Remarks about the own list.
@@ -46,6 +48,7 @@ impl Tally {
         self.adds += other.adds;
         self.disputes += other.disputes;
         self.revokes += other.revokes;
+        self.erases += other.erases;
         self.observes += other.observes;
         self.states += other.states;
         self.unknown += other.unknown;
@@ -61,6 +64,8 @@ pub(super) struct Piece {
     pub(super) top: Option<Digest>,
     /// What each leaf does to what is live: whether it says something, and what it ends.
     pub(super) says: Vec<(bool, Option<Position>)>,
+    /// What is erased, and by which leaf.
+    pub(super) erased: Vec<(u64, Erase)>,
     /// What is remarked, by index.
     pub(super) remarks: Vec<(u64, Remark)>,
     /// The author's times of the first and the last leaf.
@@ -90,6 +95,7 @@ pub(super) fn read<F: Files>(files: &F, log: LogId, number: u64, size: u64) -> P
         hashes: Vec::new(),
         top: None,
         says: Vec::new(),
+        erased: Vec::new(),
         remarks: Vec::new(),
         times: Default::default(),
         tally: Tally::default(),
@@ -150,6 +156,10 @@ impl Reader {
                 Statement::Add(_) => &mut tally.adds,
                 Statement::Dispute(_) => &mut tally.disputes,
                 Statement::Revoke(_) => &mut tally.revokes,
+                Statement::Erase(erase) => {
+                    piece.erased.push((index, *erase));
+                    &mut tally.erases
+                }
                 Statement::Observe(observe) => {
                     piece.remarks.push((index, Remark::Observe(observe.clone())));
                     &mut tally.observes

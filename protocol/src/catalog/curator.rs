@@ -194,7 +194,11 @@ impl Curator {
                 incident: add.incident,
             },
             Statement::Dispute(dispute) => Attributes::Dispute { reason: dispute.reason },
-            Statement::Revoke(_) | Statement::Observe(_) | Statement::State(_) | Statement::Unknown => return,
+            Statement::Revoke(_)
+            | Statement::Erase(_)
+            | Statement::Observe(_)
+            | Statement::State(_)
+            | Statement::Unknown => return,
         };
         let attributes = self.intern(attributes);
         let kind = hash.kind();

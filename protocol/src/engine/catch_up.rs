@@ -189,7 +189,7 @@ impl Engine {
                     peer.busy_until = self.now + PAUSE;
                 }
             }
-            Some(Answer::Heads(_) | Answer::Openings(_) | Answer::Witness(_) | Answer::Evidence(_)) => {
+            Some(Answer::Heads(_) | Answer::Openings { .. } | Answer::Witness(_) | Answer::Evidence(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }

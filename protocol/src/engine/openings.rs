@@ -168,7 +168,7 @@ impl Engine {
             search.asked.remove(&key);
         }
         match answer {
-            Some(Answer::Openings(_) | Answer::NotHeld) => {}
+            Some(Answer::Openings { .. } | Answer::NotHeld) => {}
             Some(Answer::Busy) | None => {
                 if let Some(peer) = self.peers.get_mut(&key) {
                     peer.busy_until = self.now + PAUSE;

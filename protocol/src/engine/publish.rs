@@ -12,11 +12,11 @@ use crate::catalog::{Attributes, Catalog, Said, Standing};
 use crate::charter::Charter;
 use crate::checkpoint::SignedCheckpoint;
 use crate::content_hash::{ContentHash, Emptiness, MIN_PDQ_QUALITY};
-use crate::entries::{Composer, Entries};
-use crate::ledger::{Admitted, Mark};
+use crate::entries::{Composer, Entries, MAX_LEAVES};
+use crate::ledger::{Admitted, Ledger, Mark};
 use crate::names::LogId;
 use crate::policy::effect;
-use crate::statement::{Leaf, Position, Revoke, Statement};
+use crate::statement::{Erase, Leaf, Position, Revoke, Statement};
 use crate::time::Timestamp;
 use crate::wire::Gossip;
 
@@ -80,6 +80,12 @@ pub enum Unpublishable {
     /// There is no such statement.
     #[error("neither an add nor a dispute stands at {0} of this member's log")]
     NoPosition(Position),
+    /// There is nothing to erase.
+    #[error("nothing of what this member has said about {0} is left to be erased")]
+    NothingLeft(ContentHash),
+    /// It was erased before.
+    #[error("the statement at {0} is erased already")]
+    Erased(Position),
     /// It was replaced or withdrawn before.
     #[error("the statement at {0} has ended already, so there is nothing to revoke")]
     Ended(Position),
@@ -105,6 +111,8 @@ struct Saying {
     about: HashMap<Position, ContentHash>,
     /// Which statements it ends.
     ended: HashSet<Position>,
+    /// Which of them it erases.
+    erased: HashSet<Position>,
 }
 
 /// The member's word on a hash: where it stands, since when, and what it says.
@@ -194,6 +202,7 @@ impl Engine {
         let mut place = Place {
             charter,
             catalog: &self.catalog,
+            ledger: &self.ledger,
             unshown,
             own,
             now: self.now,
@@ -276,6 +285,7 @@ impl Engine {
 struct Place<'a> {
     charter: &'a Charter,
     catalog: &'a Catalog,
+    ledger: &'a Ledger,
     unshown: &'a Saying,
     own: LogId,
     now: Timestamp,
@@ -291,6 +301,7 @@ impl Place<'_> {
         draft.check(self.charter, self.now)?;
         match draft {
             Draft::Revoke { target, reason } => self.revoke(*target, *reason as u64),
+            Draft::Erase { target, basis } => self.erase(*target, *basis as u64),
             Draft::Add { .. } | Draft::Dispute { .. } => Ok(self.state(draft)),
         }
     }
@@ -333,6 +344,64 @@ impl Place<'_> {
             self.said.words.insert(hash, None);
         }
         Ok(Placed::New(here))
+    }
+
+    /// Erases what was said at a place, live or not; or everything that was ever said about a hash, as far as one batch holds it:
+    /// what was replaced has an opening with the same value.
+    fn erase(&mut self, target: Target, basis: u64) -> Result<Placed, Unpublishable> {
+        let erased = |position: &Position| {
+            let log = self.ledger.log(LogId { epoch: position.epoch, ..self.own });
+            let batches = [&self.said, self.unshown];
+            log.is_some_and(|log| log.erased(position.index).is_some())
+                || batches.iter().any(|batch| batch.erased.contains(position))
+        };
+        let positions = match target {
+            Target::Hash(hash) => {
+                let mut all =
+                    self.catalog.find(&hash).map(|id| self.catalog.all_of(self.own.member, id)).unwrap_or_default();
+                for batch in [self.unshown, &self.said] {
+                    all.extend(batch.about.iter().filter(|(_, about)| **about == hash).map(|(position, _)| *position));
+                }
+                all.retain(|position| !erased(position));
+                all.sort();
+                all.dedup();
+                all.truncate(MAX_LEAVES.saturating_sub(self.composer.len()).max(1));
+                if all.is_empty() {
+                    return Err(Unpublishable::NothingLeft(hash));
+                }
+                all
+            }
+            Target::Position(position) if erased(&position) => return Err(Unpublishable::Erased(position)),
+            Target::Position(position) => match self.about(position) {
+                Ok(_) | Err(Unpublishable::Ended(_)) => vec![position],
+                Err(error) => return Err(error),
+            },
+        };
+        let here = self.here();
+        for position in positions {
+            let statement = Statement::Erase(Erase { position, basis });
+            self.composer.push(Leaf { time: self.time, statement }, None);
+            self.said.ended.insert(position);
+            self.said.erased.insert(position);
+            let its = self.about_any(position);
+            if let Some(hash) = its
+                && self.word(&hash).is_some_and(|word| word.position == position)
+            {
+                self.said.words.insert(hash, None);
+            }
+        }
+        Ok(Placed::New(here))
+    }
+
+    /// Which hash a statement is about, live or not.
+    fn about_any(&self, position: Position) -> Option<ContentHash> {
+        let batches = [&self.said, self.unshown];
+        batches.iter().find_map(|batch| batch.about.get(&position)).copied().or_else(|| {
+            match self.catalog.standing(LogId { epoch: position.epoch, ..self.own }, position.index) {
+                Standing::Opened { hash, .. } => Some(hash),
+                Standing::Unopened | Standing::Nothing => None,
+            }
+        })
     }
 
     /// Where the next leaf will stand.

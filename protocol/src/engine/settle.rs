@@ -157,7 +157,7 @@ impl Engine {
             Some(Answer::Witness(WitnessAnswer::Refused(_)) | Answer::Busy | Answer::NotHeld) | None => {
                 round.later.insert(member, now + AGAIN);
             }
-            Some(Answer::Heads(_) | Answer::Range(_) | Answer::Openings(_) | Answer::Evidence(_)) => {
+            Some(Answer::Heads(_) | Answer::Range(_) | Answer::Openings { .. } | Answer::Evidence(_)) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }

@@ -1,5 +1,6 @@
 //! One log of the ledger.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rangemap::RangeSet;
@@ -12,6 +13,7 @@ use crate::digest::Digest;
 use crate::entries::{Disclosure, Entries};
 use crate::names::LogId;
 use crate::note::{Note, VerifierKey};
+use crate::statement::Position;
 use crate::time::Timestamp;
 use crate::tree::edge::Edge;
 use crate::tree::empty_root;
@@ -35,6 +37,8 @@ pub struct Log {
     /// How many of them: the ranges may be a million.
     missing_count: u64,
     remarks: Remarks,
+    /// Openings that their author wants deleted, and by which leaf.
+    erased: BTreeMap<u64, Position>,
 }
 
 /// How far a log had come at a commit: what the stored leaves must lead to.
@@ -89,6 +93,7 @@ impl Log {
             missing: RangeSet::new(),
             missing_count: 0,
             remarks: Remarks::default(),
+            erased: BTreeMap::new(),
         }
     }
 
@@ -151,6 +156,22 @@ impl Log {
     pub fn missing_from(&self, index: u64) -> impl Iterator<Item = u64> {
         let ranges = self.missing.overlapping(index.min(u64::MAX - 1)..u64::MAX);
         ranges.flat_map(move |range| range.start.max(index)..range.end)
+    }
+
+    /// By which leaf an opening is erased, if it is.
+    pub fn erased(&self, index: u64) -> Option<Position> {
+        self.erased.get(&index).copied()
+    }
+
+    /// Notes that an opening is to be deleted: it is not missing then.
+    pub(super) fn erase(&mut self, index: u64, by: Position) {
+        self.erased.entry(index).or_insert(by);
+        self.opened(index);
+    }
+
+    /// Notes that leaves of an epoch, from one on, have erased nothing.
+    pub(super) fn unerase(&mut self, epoch: u32, from: u64) {
+        self.erased.retain(|_, by| by.epoch != epoch || by.index < from);
     }
 
     /// What its author remarked last.
@@ -252,7 +273,7 @@ impl Log {
         self.last_time = entries.times().1;
         self.remarks.note(entries, self.promised.is_some());
         for (index, entry) in entries.iter() {
-            if entry.disclosure == Disclosure::Missing {
+            if entry.disclosure == Disclosure::Missing && !self.erased.contains_key(&index) {
                 self.missing.insert(index..index + 1);
                 self.missing_count += 1;
             }

@@ -6,11 +6,14 @@ use hashmesh::store::{Record, Store, StoreError, StoredLog};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::entries::{Entries, Erasure};
 use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::ledger::{Admitted, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::{Archive, Bundles};
+use hashmesh_protocol::statement::Position;
+use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::tree::{leaf_hash, node_hash};
 
 /// A store in memory that can lose what was not committed.
@@ -18,6 +21,10 @@ use hashmesh_protocol::tree::{leaf_hash, node_hash};
 pub struct Disk {
     logs: BTreeMap<LogId, Stored>,
     evidence: BTreeMap<Accused, Vec<u8>>,
+    /// Openings that are erased: by which leaf, since when, and whether they are deleted.
+    holes: BTreeMap<(LogId, u64), (Position, Timestamp, bool)>,
+    /// The time, for what becomes erased.
+    pub(super) now: Timestamp,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,6 +83,8 @@ impl Disk {
                 stored.openings.extend(own(admitted.entries.openings()));
                 stored.before = stored.mark;
                 stored.mark = Mark { size: admitted.entries.end(), root: admitted.root };
+                self.note_erased(&admitted.entries);
+                let stored = self.logs.entry(admitted.entries.log()).or_default();
                 if let Some(checkpoint) = &admitted.checkpoint {
                     stored.checkpoints.insert(checkpoint.size(), checkpoint.note().clone());
                 }
@@ -93,6 +102,12 @@ impl Disk {
             Record::Settled(log, settled) => {
                 self.logs.entry(*log).or_default().settled = Some(Note::clone(settled.note()));
             }
+        }
+    }
+
+    fn note_erased(&mut self, entries: &Entries) {
+        for Erasure { log, index, by, time } in entries.erasures() {
+            self.holes.entry((log, index)).or_insert((by, time.max(self.now), false));
         }
     }
 
@@ -134,8 +149,9 @@ impl Store for Disk {
         stored.leaves.truncate(size);
         stored.openings.truncate(size);
         stored.checkpoints.retain(|size, _| *size <= end.size);
+        let cut = stored.mark != end;
         (stored.mark, stored.before) = (end, end);
-        Ok(())
+        if cut { self.unhide(log, end.size) } else { Ok(()) }
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
@@ -144,6 +160,29 @@ impl Store for Disk {
             stored.checkpoints.append(&mut stored.volatile);
         }
         Ok(())
+    }
+
+    fn hide(&mut self, entries: &Entries) -> Result<(), StoreError> {
+        self.note_erased(entries);
+        Ok(())
+    }
+
+    fn unhide(&mut self, log: LogId, from: u64) -> Result<(), StoreError> {
+        let by_it = |of: &LogId, by: &Position| of.member == log.member && by.epoch == log.epoch && by.index >= from;
+        self.holes.retain(|(of, _), (by, _, gone)| *gone || !by_it(of, by));
+        Ok(())
+    }
+
+    fn shred(&mut self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut due = Vec::new();
+        for ((log, index), (_, since, gone)) in &mut self.holes {
+            if !*gone && *since <= before {
+                *gone = true;
+                due.push((*log, usize::try_from(*index).expect("small in simulations")));
+            }
+        }
+        due.iter().for_each(|(log, index)| self.forget_opening(*log, *index));
+        Ok(due.len() as u64)
     }
 
     fn all_evidence(&self) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -186,10 +225,15 @@ impl Archive for Disk {
                 break;
             }
             bundle::push(&mut bundles.leaves, leaf);
-            bundle::push(&mut bundles.openings, opening);
+            let hidden = self.holes.contains_key(&(log, index));
+            bundle::push(&mut bundles.openings, if hidden { &[] } else { opening });
             bundles.count += 1;
         }
         Ok(bundles)
+    }
+
+    fn erased(&self, log: LogId, index: u64) -> Option<Position> {
+        self.holes.get(&(log, index)).map(|(by, ..)| *by)
     }
 
     fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {

@@ -202,6 +202,7 @@ impl Sim {
             return Vec::new();
         }
         if let Some(record) = record {
+            node.disk.now = clock;
             node.commit(record);
             return Vec::new();
         }
@@ -241,12 +242,12 @@ impl Sim {
                 return live.engine.step(Input::Surveyed { logs, survey }, clock);
             }
             Effect::Freeze(log) => {
-                let frozen = freeze(&node.disk, live.engine.ledger(), &mut live.curator, log, |_| ());
+                let frozen = freeze(&mut node.disk, live.engine.ledger(), &mut live.curator, log, |_| ());
                 frozen.expect("a simulated disk does not fail");
             }
             Effect::GossipEvidence(message) => self.flood(member, None, &message),
             Effect::ShowSettled(log, size) => {
-                thaw(&node.disk, &mut live.curator, log, size, |_| ()).expect("a simulated disk does not fail");
+                thaw(&mut node.disk, &mut live.curator, log, size, |_| ()).expect("a simulated disk does not fail");
                 let _nobody_asks = live.curator.settle(log, size);
             }
             Effect::Show(admitted) => live.curator.show(&admitted.entries, |_| ()),
@@ -391,7 +392,7 @@ impl Sim {
         let origins = node.federation.origins();
         let request = Request::decode(&request, origins).expect("it was ours");
         let answer = Answer::decode(&answer, origins).expect("honest nodes answer well");
-        if let (Request::Openings { log, .. }, Answer::Openings(found)) = (&request, &answer) {
+        if let (Request::Openings { log, .. }, Answer::Openings { found, .. }) = (&request, &answer) {
             let mut checked = Vec::new();
             for (index, opening) in found {
                 let stored = node.disk.bundles(*log, *index, index + 1, usize::MAX).expect("it does not fail");

@@ -9,7 +9,7 @@ use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::digest::NetworkId;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::proof::{MAX_FILE, Proof, Proven};
-use hashmesh_protocol::statement::{Reason, Statement};
+use hashmesh_protocol::statement::{Basis, Reason, Statement};
 use serde_json::{Value, json};
 
 use super::super::table::table;
@@ -128,11 +128,16 @@ fn said(proven: &Proven) -> String {
         Statement::Add(add) => format!("adds {} as {}", about(), labels(proven, add.labels.codes()).join("+")),
         Statement::Dispute(dispute) => format!("disputes {} ({})", about(), reason(dispute.reason)),
         Statement::Revoke(revoke) => format!("revokes {} ({})", revoke.position, reason(revoke.reason)),
+        Statement::Erase(erase) => format!("erases {} ({})", erase.position, basis(erase.basis)),
         Statement::Observe(observe) => format!("has seen {} other logs", observe.all().len()),
         Statement::State(state) => format!("has {} live statements before {}", state.count, state.before),
         Statement::Unknown => "says something that this version of hashmesh does not know".to_owned(),
     };
     format!("{} {what}, at {}/{}, by its clock {}", log.member, log.epoch, proven.index, leaf.time)
+}
+
+fn basis(number: u64) -> String {
+    Basis::from_number(number).map_or_else(|| number.to_string(), |basis| basis.to_string())
 }
 
 fn labels(proven: &Proven, codes: &[u16]) -> Vec<String> {
@@ -146,6 +151,7 @@ fn form(proven: &Proven) -> Value {
         Statement::Add(_) => ("add", None),
         Statement::Dispute(dispute) => ("dispute", Some(dispute.reason)),
         Statement::Revoke(revoke) => ("revoke", Some(revoke.reason)),
+        Statement::Erase(_) => ("erase", None),
         Statement::Observe(_) => ("observe", None),
         Statement::State(_) => ("state", None),
         Statement::Unknown => ("unknown", None),
