@@ -100,7 +100,7 @@ fn what_a_thief_erases_in_a_history_that_nobody_settles_comes_back() {
     net.settle();
     net.crash("mallory");
     // The witnesses are kept from settling what the thief says.
-    net.partition(&["alice"], &["bob", "carol"]);
+    net.partition(&["alice", "bob"], &["carol"]);
     net.inject("bob", "alice", story(&net, 1, &[Word::Erase(0)]));
     net.run(Duration::from_secs(5));
     assert!(net.matches("alice", pdq(1)).is_empty(), "hidden at once");

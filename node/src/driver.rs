@@ -45,7 +45,7 @@ const TICK: Duration = Duration::from_secs(1);
 const SHARED: Duration = Duration::from_millis(10);
 
 /// How often it is looked for openings that are to be deleted for good.
-const SHRED: Duration = Duration::from_secs(60);
+const SHRED: Duration = Duration::from_secs(10);
 
 /// How often the heads file is written.
 const HEADS: Duration = Duration::from_secs(60);
