@@ -71,10 +71,8 @@ async fn a_machine_that_was_lost_goes_on_where_it_ended() {
     assert_eq!(publish(cluster.member(0), vec![add(pdq(1001))]).await.unwrap().added, 1);
     cluster.agree(PATIENCE).await.unwrap();
     // Near matches come a moment after the statement is held.
-    eventually("matched by coda", async || {
-        decisions(cluster.member(2), &[pdq(1001)]).await == [Decision::Review]
-    })
-    .await;
+    eventually("matched by coda", async || decisions(cluster.member(2), &[pdq(1001)]).await == [Decision::Review])
+        .await;
     assert_eq!(decisions(cluster.member(0), &[pdq(5)]).await, [Decision::Review], "what the backup held");
 
     // It does not cosign before a person says so.
