@@ -362,8 +362,9 @@ pub struct SignAloneAnswer {
 pub struct StatusAnswer {
     /// The version of hashmesh.
     pub version: String,
-    /// The member that this node speaks for.
-    pub member: String,
+    /// The member that this node speaks for; nobody, if it is a follower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
     /// Seconds since the node started.
     pub uptime: u64,
     /// The federation.

@@ -30,7 +30,7 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
     let alarms = alarms.iter().map(|(time, alarm)| AlarmForm { time: time.to_string(), text: alarm.to_string() });
     let answer = StatusAnswer {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        member: view.member.to_string(),
+        member: view.member.map(|member| member.to_string()),
         uptime: view.started.elapsed().as_secs(),
         federation: federation(charter),
         listening: (view.net.listening)(),

@@ -24,6 +24,8 @@ pub(super) struct Peer {
     asked: Option<Timestamp>,
     /// Nothing is asked of it before this moment.
     pub(super) busy_until: Timestamp,
+    /// It hands out no openings, at least not to this node.
+    pub(super) keeps_openings: bool,
 }
 
 impl Engine {
@@ -36,6 +38,7 @@ impl Engine {
             heard: None,
             asked: None,
             busy_until: Timestamp::default(),
+            keeps_openings: false,
         });
         self.ask_heads(key, effects);
     }
@@ -53,7 +56,7 @@ impl Engine {
         let heads = self.heads();
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.asked = Some(self.now);
-            let heads = heads.told_to(peer.member, self.now);
+            let heads = heads.told_to(Some(peer.member), self.now);
             effects.push(Effect::Ask { peer: key, request: Request::Heads(heads) });
         }
     }
