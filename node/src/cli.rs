@@ -49,7 +49,7 @@ Exit codes:
   3       no node answers
   4       done in part: some items were refused, or what was to be settled is not yet
   10, 20  of match --exit-code: something is to be reviewed, to be blocked
-audit verify, list and check have codes of their own, see their help.";
+audit verify, watch, list and check have codes of their own, see their help.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
