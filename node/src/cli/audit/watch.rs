@@ -7,7 +7,7 @@
 mod judge;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -23,6 +23,7 @@ use super::{ended, finding_form};
 use crate::api::form::StatusAnswer;
 use crate::audit::ExportFolder;
 use crate::client::{Client, ClientError};
+use crate::clock;
 use crate::documents::Found;
 use crate::export::{ExportError, Wanted, export};
 use crate::folder::at;
@@ -208,7 +209,7 @@ fn code(report: &Report) -> u8 {
 }
 
 fn moment() -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+    clock::now().to_string()
 }
 
 impl From<&audit::Finding> for Notice {
