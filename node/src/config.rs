@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::MemberId;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::folder::{FolderError, read_text};
 
@@ -39,11 +40,23 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Follower {
-    /// The follower's node key.
+    /// The follower's node key: 64 hex digits.
+    #[serde(deserialize_with = "key")]
     pub key: PublicKey,
     /// Whether it is given what opens the commitments: content hashes, and what members remarked about them.
     #[serde(default)]
     pub openings: bool,
+}
+
+/// Reads a node key as people are shown it.
+pub fn node_key(text: &str) -> Result<PublicKey, String> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let bytes = bytes.ok_or("a node key is 64 hex digits")?;
+    PublicKey::from_bytes(&bytes).map_err(|error| error.to_string())
+}
+
+fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PublicKey, D::Error> {
+    node_key(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 /// Why there is no configuration.

@@ -13,7 +13,7 @@ use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
 use super::table::table;
 use super::{Context, Done};
-use crate::config::Config;
+use crate::config::{Config, node_key};
 use crate::documents::{Found, write_genesis};
 use crate::folder::{at, read_text, replace};
 use crate::keys;
@@ -41,12 +41,6 @@ pub(super) enum FollowersCommand {
     },
     /// Show who may follow.
     List,
-}
-
-fn node_key(text: &str) -> Result<PublicKey, String> {
-    let bytes = hex::decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    let bytes = bytes.ok_or("a node key is 64 hex digits")?;
-    PublicKey::from_bytes(&bytes).map_err(|error| error.to_string())
 }
 
 impl FollowersCommand {
