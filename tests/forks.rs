@@ -17,7 +17,10 @@ use hashmesh_protocol::statement::{Add, Erase, Labels, Leaf, Position, Revoke, S
 use hashmesh_protocol::tree::edge::Edge;
 use hashmesh_protocol::tree::leaf_hash;
 use hashmesh_protocol::wire::Gossip;
+use hashmesh_testnet::bench::forks::{in_simulator, on_processes};
 use hashmesh_testnet::sim::{Sim, Weather, pdq};
+
+use super::loopback::program;
 
 fn log() -> LogId {
     LogId { member: "mallory".parse().unwrap(), epoch: 0 }
@@ -231,4 +234,21 @@ fn a_false_accusation_falls_back_on_the_accuser() {
     other.run(Duration::from_secs(1));
     assert_eq!(other.shunned("bob", "alice"), 1);
     assert!(other.node("bob").engine().unwrap().status().logs.iter().all(|log| !log.forked));
+}
+
+/// SPEC 18.3 to 18.5: of ten nodes, nine of which are told one of two histories in turn, all have convicted within a gossip round,
+/// whatever the delays, and act on what was settled as before.
+#[test]
+fn ten_nodes_convict_within_a_round() {
+    let mut times = in_simulator(10, 1..=10).unwrap();
+    times.sort();
+    assert_eq!(times.len(), 90);
+    assert!(times[89] <= Duration::from_secs(1), "{times:?}");
+}
+
+/// The same on a few real processes, told over real lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_nodes_convict_a_member_that_signs_two_histories() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(on_processes(folder.path(), &program(), 5).await.unwrap().len(), 4);
 }

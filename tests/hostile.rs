@@ -22,7 +22,8 @@ use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::names::{LogId, OriginPrefix};
 use hashmesh_protocol::policy::Decision;
 use hashmesh_protocol::time::Timestamp;
-use hashmesh_protocol::wire::{Answer, Gossip, MAX_FRAME, MAX_GOSSIP, Request};
+use hashmesh_protocol::wire::{Answer, Gossip, Heads, MAX_FRAME, MAX_GOSSIP, Request};
+use hashmesh_protocol::witnessing::AddCheckpoint;
 use hashmesh_testnet::cluster::Cluster;
 use hashmesh_testnet::sim::pdq;
 use tempfile::TempDir;
@@ -625,4 +626,83 @@ async fn a_stranger_gets_no_connection() {
     eventually("all are counted", async || scene.metric(ACME, "strangers_refused").await == 10).await;
     assert_eq!(scene.metric(ACME, "peers_shunned").await, 0, "nothing of theirs was read");
     scene.unharmed("strangers").await;
+}
+
+impl Scene {
+    /// Nodes that let somebody follow, without openings; it does not run yet.
+    async fn followed(&mut self, of: &[usize]) -> usize {
+        let eye = self.cluster.follow("eye", of, false).unwrap();
+        for &at in of {
+            self.cluster.kill(at).unwrap();
+            self.cluster.start(at).unwrap();
+        }
+        self.cluster.connected(PATIENCE).await.unwrap();
+        eye
+    }
+}
+
+/// SPEC 14.8: whatever a follower asks for, it gets what it may have; nothing that it says is heard; and it is cut off like anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_gets_what_it_may_have_and_is_not_heard() {
+    let mut scene = Scene::set().await;
+    let eye = scene.followed(&[ACME]).await;
+    scene.unharmed("a follower is let in").await;
+    let crab = scene.crab.clone();
+    let folder = scene.cluster.member(eye).folder.clone();
+    let mut eye = Attacker::follower(&crab, &folder, scene.id(ACME), &scene.address(ACME).await);
+    eye.dial().await;
+    let mut stream = eye.exchange().await.unwrap();
+    let acme = LogId { member: "acme".parse().unwrap(), epoch: 0 };
+    let add = AddCheckpoint { old: 0, proof: Vec::new(), checkpoint: crab.checkpoint(1, crab.root(0, 1)) };
+    let far = Heads { time: Timestamp(u64::MAX), heads: vec![(crab.log, add.checkpoint.clone())], ..Heads::default() };
+    let mut ask = async |request: Request| {
+        throw(&mut stream, &crab.question(&request)).await;
+        let answer = timeout(PATIENCE, frame(&mut stream)).await.unwrap().unwrap();
+        Answer::decode(&answer, crab.origins()).unwrap()
+    };
+    let Answer::Heads(heads) = ask(Request::Heads(far)).await else { panic!("heads") };
+    assert!(heads.heads.iter().any(|(log, _)| *log == acme) && heads.heard.is_empty());
+    let Answer::Range(batch) = ask(Request::Range { log: acme, from: 0, to: 1 }).await else { panic!("leaves") };
+    assert!(batch.entries.iter().all(|(_, entry)| entry.hash().is_none()), "no opening");
+    assert_eq!(batch.entries.end(), 1);
+    for request in [Request::Openings { log: acme, indices: vec![0] }, Request::Cosign(crab.log, Box::new(add))] {
+        assert!(matches!(ask(request).await, Answer::NotHeld));
+    }
+    assert!(!eye.may_gossip().await);
+    let status = scene.status(ACME).await;
+    assert_eq!(status.peers.len(), 1, "it is no peer");
+    assert!(status.peers.iter().all(|peer| peer.clock_ahead.is_none_or(|ahead| ahead.abs() < 60_000)));
+    assert_eq!(Scene::size(&status, "crab"), 0);
+    assert!(status.logs.iter().all(|log| log.lag == 0), "what it says that it holds is not looked for");
+    scene.unharmed("a follower that says too much").await;
+
+    eye.asks(&framed(&[0x9b; 9])).await;
+    eye.end().await;
+    eventually("it is shunned", async || scene.metric(ACME, "peers_shunned").await == 1).await;
+    assert!(scene.log(ACME).lines().any(|line| line.contains("peer shunned") && line.contains("eye")));
+    scene.unharmed("a follower that is cut off").await;
+}
+
+/// SPEC 19.11: whoever watches finds a fork, proved, with the code that says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_finds_a_fork() {
+    let mut scene = Scene::set().await;
+    let eye = scene.followed(&[ACME, BOLT]).await;
+    scene.cluster.start(eye).unwrap();
+    scene.unharmed("a follower").await;
+    let watch = |scene: &Scene| {
+        let output = scene.cluster.member(eye).attempt(&["audit", "watch", "--once"]).unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    eventually("nothing is found", async || watch(&scene).0 == Some(0)).await;
+
+    let crab = Arc::clone(&scene.crab);
+    let mut attacker = scene.attacker(ACME, meek).await;
+    attacker.gossips(&[crab.gossip(&crab.batch(0, 0, 1))]).await;
+    scene.takes(1).await;
+    let two = [0, 1].map(|story| Gossip::encode_checkpoint(&crab.checkpoint(2, crab.root(story, 2))));
+    attacker.gossips(&two).await;
+    eventually("a proof", async || watch(&scene).0 == Some(3)).await;
+    let (_, text) = watch(&scene);
+    assert!(text.contains("EQUIVOCATION PROVEN"), "{text}");
 }

@@ -78,7 +78,7 @@ pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 }
 
 fn own(status: &StatusAnswer) -> &hashmesh::api::form::LogForm {
-    status.logs.iter().find(|log| log.member == status.member).unwrap()
+    status.logs.iter().find(|log| Some(&log.member) == status.member.as_ref()).unwrap()
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod audit;
 mod backup;
 mod crash;
 mod erasure;
+mod followers;
 mod forks;
 mod gossip;
 mod hostile;

@@ -55,8 +55,8 @@ use crate::store::DiskArchive;
 
 /// What requests are answered from.
 pub struct View {
-    /// The member that this node speaks for.
-    pub member: MemberId,
+    /// The member that this node speaks for; nobody, if it is a follower.
+    pub member: Option<MemberId>,
     /// The federation.
     pub federation: Arc<Federation>,
     /// Matching.

@@ -131,6 +131,8 @@ pub async fn backup(
     with_keys: bool,
     progress: impl FnMut(u64, u64),
 ) -> Result<Vec<Exported>, BackupError> {
+    // A follower has nothing that its peers cannot give it again.
+    let member = Config::load(&folder.config())?.speaker(&folder.config())?;
     make_private(out)?;
     let wanted = Wanted { folder: out.join(EXPORT), members: Vec::new(), openings: true, at: None };
     let exported = match crate::export::export(client, &wanted, progress).await {
@@ -140,7 +142,6 @@ pub async fn backup(
     };
     let node = out.join(NODE);
     make_private(&node)?;
-    let member = Config::load(&folder.config())?.member;
     for name in COPIED.into_iter().map(str::to_owned).chain([card_name(member)]) {
         copy(&folder.root().join(&name), &node.join(&name))?;
     }
@@ -196,7 +197,8 @@ fn restore_into(
             return Err(BackupError::NotABackup(node.join(needed)));
         }
     }
-    let member = Config::load(&node.join("config.toml"))?.member;
+    let config = node.join("config.toml");
+    let member = Config::load(&config)?.speaker(&config)?;
     let path = node.join("genesis.charter");
     let genesis = Found::in_files(&[&path]).and_then(|found| found.genesis());
     let genesis = genesis.map_err(|error| BackupError::Documents { path, error })?;

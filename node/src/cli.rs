@@ -6,6 +6,7 @@
 mod ask;
 mod audit;
 mod backup;
+mod follow;
 mod founding;
 mod import;
 mod node;
@@ -48,7 +49,7 @@ Exit codes:
   3       no node answers
   4       done in part: some items were refused, or what was to be settled is not yet
   10, 20  of match --exit-code: something is to be reviewed, to be blocked
-audit verify, list and check have codes of their own, see their help.";
+audit verify, watch, list and check have codes of their own, see their help.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -62,11 +63,16 @@ enum Command {
     Charter(founding::CharterCommand),
     /// Join a federation: verify its charter, cards and signatures, and keep them.
     Join(founding::Join),
+    /// Make a data folder for a follower, which reads along and signs nothing.
+    Follow(follow::Follow),
     /// Run the node, until it is interrupted.
     Run(node::Run),
     /// Where other members' nodes are.
     #[command(subcommand)]
     Peers(node::PeersCommand),
+    /// Who may follow this node: connect and read, and nothing else.
+    #[command(subcommand)]
+    Followers(follow::FollowersCommand),
     /// The file that remembers what was signed.
     #[command(subcommand)]
     Signer(node::SignerCommand),
@@ -172,6 +178,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
         Command::Join(join) => join.run(context),
         Command::Run(run) => run.run(context),
         Command::Peers(peers) => peers.run(context),
+        Command::Follow(follow) => follow.run(context),
+        Command::Followers(followers) => followers.run(context),
         Command::Signer(signer) => signer.run(context),
         Command::SignAlone(sign) => block_on(sign.run(context)),
         Command::Add(add) => block_on(add.run(context)),

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{Catalog, Curator};
+use hashmesh_protocol::charter::Genesis;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::engine::{Engine, Start};
 use hashmesh_protocol::evidence::Evidence;
 use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::{Ledger, Mark};
-use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::policy::{Policy, PolicyError};
 use hashmesh_protocol::serve::Archive as _;
 use parking_lot::Mutex;
@@ -40,6 +42,7 @@ use crate::keys::{self, KeysError, NodeKeys};
 use crate::mailbox::Mailbox;
 use crate::net::{Net, NetError, Setup};
 use crate::pages::want_huge;
+use crate::pen::Pen;
 use crate::quarantine::{Pace, Quarantine};
 use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
@@ -91,17 +94,20 @@ pub enum RunError {
     OtherKey(&'static str),
     #[error("{0} is not a member of this federation")]
     NotAMember(String),
+    #[error(
+        "the node key of this follower is on a member's card: a member's node must say in config.toml whose it is (member)"
+    )]
+    MembersKey,
 }
 
 /// A node that has been loaded and not started.
 struct Prepared {
     folder: Folder,
     config: Config,
-    keys: NodeKeys,
+    node: SecretKey,
     federation: Arc<Federation>,
     policy: Policy,
-    signer: Signer,
-    own: LogId,
+    pen: Option<Pen>,
     decisions: Decisions,
     quarantine: Arc<Quarantine>,
 }
@@ -114,7 +120,8 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     let sockets = Sockets::open(&prepared.folder, prepared.config.feed)?;
     let (prepared, loaded) = load_off_thread(prepared, sockets.progress.clone()).await;
     let Loaded { store, ledger, curator, signed, evidence } = loaded?;
-    let Prepared { folder, config, keys, federation, policy, signer, own, decisions, quarantine } = prepared;
+    let Prepared { folder, config, node, federation, policy, pen, decisions, quarantine } = prepared;
+    let signer = pen.as_ref().map(|pen| &pen.signer);
     let catalog = curator.catalog().clone();
     let heads = HeadsFile::new(folder.heads());
     for shrunk in heads.compare(&ledger, &federation) {
@@ -123,20 +130,21 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
             "the store has lost statements; they are fetched from peers again"
         );
     }
-    if signer.restored().witness {
+    if signer.is_some_and(|signer| signer.restored().witness) {
         tracing::warn!(
             "restored from a backup: what was cosigned since is not known, so nothing is cosigned; hashmesh signer --help"
         );
     }
-    let cosigned = federation.logs().iter().map(|(log, key)| (*log, signer.cosigned(key.name()))).collect();
+    let cosigned =
+        |signer: &Signer| federation.logs().iter().map(|(log, key)| (*log, signer.cosigned(key.name()))).collect();
     let start = Start {
         federation: federation.clone(),
-        member: Some(own.member),
+        member: config.member,
         ledger,
         catalog: catalog.clone(),
         signed,
-        cosigned,
-        restored: signer.restored(),
+        cosigned: signer.map(cosigned).unwrap_or_default(),
+        restored: signer.map(Signer::restored).unwrap_or_default(),
         evidence,
     };
     let engine = Engine::new(start);
@@ -150,9 +158,10 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     let callers = Arc::new(Callers::default());
     let remembered = Remembered::new(config.remember_queries);
     let feed = config.feed.then(Feed::new).transpose()?;
+    let member = config.member;
     let net = Net::start(Setup {
         federation: federation.clone(),
-        node: keys.node.clone(),
+        node,
         config,
         mailbox: mailbox.clone(),
         archive: store.archive().clone(),
@@ -162,7 +171,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     let matcher = Arc::new(Matcher::new(catalog.clone()));
     let policy = Arc::new(ArcSwap::from_pointee(policy));
     let view = Arc::new(View {
-        member: own.member,
+        member,
         matcher: matcher.clone(),
         policy: policy.clone(),
         quarantine: quarantine.clone(),
@@ -183,9 +192,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         engine,
         curator,
         store,
-        signer,
-        log_key: keys.log,
-        witness_key: keys.witness,
+        pen,
         heads,
         net,
         mailbox: mailbox.clone(),
@@ -353,8 +360,10 @@ async fn until_told(mut driver: tokio::task::JoinHandle<Result<(), DriverError>>
 /// Reads and checks everything in the folder but the store.
 fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     let config = Config::load(&folder.config())?;
-    let keys = keys::load(&folder)?;
-    let signer = Signer::open(&folder.signer())?;
+    let pen = config
+        .member
+        .map(|_| Ok::<_, RunError>((keys::load(&folder)?, Signer::open(&folder.signer())?)))
+        .transpose()?;
     let path = folder.genesis();
     if !path.exists() {
         return Err(RunError::NotJoined(path));
@@ -366,11 +375,31 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     for stranger in config.peers.keys().filter(|member| federation.charter().member(**member).is_none()) {
         tracing::warn!(member = %stranger, "[peers] in config.toml names somebody who is not a member; nobody is dialled there");
     }
-    let Some(card) = genesis.cards().get(&config.member) else {
-        return Err(RunError::NotAMember(config.member.to_string()));
+    let (node, pen) = match (config.member, pen) {
+        (Some(member), Some((keys, signer))) => {
+            let own = own_log(&genesis, member, &keys)?;
+            (keys.node, Some(Pen { own, signer, log: keys.log, witness: keys.witness }))
+        }
+        _ => {
+            let node = keys::load_node(&folder)?;
+            if federation.nodes().contains_key(&node.public()) {
+                return Err(RunError::MembersKey);
+            }
+            (node, None)
+        }
     };
+    let path = folder.policy();
+    let policy = Policy::parse(&read_text(&path, MAX_POLICY)?, federation.charter());
+    let policy = policy.map_err(|error| RunError::Policy { path, error })?;
+    let decisions = Decisions::open(&folder.decisions())?;
+    let quarantine = Arc::new(Quarantine::open(&folder.quarantine())?);
+    Ok(Prepared { folder, config, node, federation, policy, pen, decisions, quarantine })
+}
+
+/// The log that a member's keys speak in.
+fn own_log(genesis: &Genesis, member: MemberId, keys: &NodeKeys) -> Result<LogId, RunError> {
+    let Some(card) = genesis.cards().get(&member) else { return Err(RunError::NotAMember(member.to_string())) };
     let body = card.body();
-    let own = LogId { member: config.member, epoch: body.epoch };
     for (role, held, known) in [
         ("log", &keys.log, body.log == keys.log.public()),
         ("witness", &keys.witness, body.witness == keys.witness.public()),
@@ -381,12 +410,7 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
             return Err(RunError::OtherKey(role));
         }
     }
-    let path = folder.policy();
-    let policy = Policy::parse(&read_text(&path, MAX_POLICY)?, federation.charter());
-    let policy = policy.map_err(|error| RunError::Policy { path, error })?;
-    let decisions = Decisions::open(&folder.decisions())?;
-    let quarantine = Arc::new(Quarantine::open(&folder.quarantine())?);
-    Ok(Prepared { folder, config, keys, federation, policy, signer, own, decisions, quarantine })
+    Ok(LogId { member, epoch: body.epoch })
 }
 
 /// What comes out of the store.
@@ -417,13 +441,17 @@ impl Loaded {
     fn load(path: &Path, prepared: &mut Prepared, progress: &Progress) -> Result<Self, RunError> {
         let begun = Instant::now();
         let mut store = DiskStore::open(path)?;
-        let signed = signed(&store, prepared)?;
+        let Prepared { federation, pen, .. } = prepared;
+        let own = match pen {
+            Some(pen) => Some((pen.own, signed(&store, federation, pen)?)),
+            None => None,
+        };
         let key = random::<16>()?;
         let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         let (mut curator, _) = Catalog::told([half(&key[..8]), half(&key[8..])], want_huge);
         let mut count = 0u64;
         let mut told = Instant::now();
-        let loaded = load(&mut store, &prepared.federation, &mut curator, Some((prepared.own, signed)), |more| {
+        let loaded = load(&mut store, federation, &mut curator, own, |more| {
             count += more;
             progress.store(count, Ordering::Relaxed);
             if told.elapsed() > Duration::from_secs(1) {
@@ -435,20 +463,21 @@ impl Loaded {
             tracing::warn!(%log, size, "the last write had not reached the disk whole; nobody was told of what is gone");
         }
         tracing::info!(statements = count, ms = begun.elapsed().as_millis(), "loaded");
+        let signed = own.map(|(_, signed)| signed).unwrap_or_default();
         Ok(Self { store, ledger: loaded.ledger, curator, signed, evidence: loaded.evidence })
     }
 }
 
 /// What was signed last in the own log: what the signer file says, or a signature in the store that is newer. That can be
 /// only if the file was put back from a backup, in place; then it is brought forward again.
-fn signed(store: &DiskStore, prepared: &mut Prepared) -> Result<Mark, RunError> {
-    let key = prepared.federation.logs()[&prepared.own].clone();
-    let known = prepared.signer.mark(key.name());
-    let stored = store.checkpoint(prepared.own, known.size, u64::MAX)?;
+fn signed(store: &DiskStore, federation: &Federation, pen: &mut Pen) -> Result<Mark, RunError> {
+    let key = federation.logs()[&pen.own].clone();
+    let known = pen.signer.mark(key.name());
+    let stored = store.checkpoint(pen.own, known.size, u64::MAX)?;
     let Some(Ok(stored)) = stored.map(|(_, note)| SignedCheckpoint::open(note, &key)) else { return Ok(known) };
     let mark = Mark { size: stored.size(), root: stored.root() };
     tracing::warn!(size = mark.size, "the signer file was behind the store; brought forward");
-    prepared.signer.advance(key.name(), mark)?;
+    pen.signer.advance(key.name(), mark)?;
     Ok(mark)
 }
 

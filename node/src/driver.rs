@@ -11,14 +11,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{ContentId, Curator};
-use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
-use hashmesh_protocol::cosignature::Cosignature;
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
 use hashmesh_protocol::entries::Entries;
-use hashmesh_protocol::key::SecretKey;
-use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::LogId;
-use hashmesh_protocol::note::SignatureLine;
 use hashmesh_protocol::policy::Policy;
 use hashmesh_protocol::serve;
 use hashmesh_protocol::survey;
@@ -33,9 +28,10 @@ use crate::feed::Feed;
 use crate::index::Matcher;
 use crate::mailbox::Mailbox;
 use crate::net::Net;
+use crate::pen::Pen;
 use crate::quarantine::{Pace, Quarantine, Subject};
 use crate::sentence::sentence;
-use crate::signer::{Signer, SignerError};
+use crate::signer::SignerError;
 use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError, freeze, thaw};
 
 /// How often the engine is told that time has passed.
@@ -113,12 +109,8 @@ pub struct Driver {
     pub curator: Curator,
     /// The disk.
     pub store: DiskStore,
-    /// The signer file.
-    pub signer: Signer,
-    /// The key that it guards.
-    pub log_key: SecretKey,
-    /// The key that cosigns, likewise.
-    pub witness_key: SecretKey,
+    /// What signs in the member's name; none of a follower.
+    pub pen: Option<Pen>,
     /// The second witness of how long the logs are.
     pub heads: HeadsFile,
     /// The network.
@@ -247,13 +239,15 @@ impl Driver {
                 | Effect::CommitEvidence(_) => {}
                 Effect::Sign { log, mark } => {
                     // A crash before the signature: the signer file says what may be signed, and the leaves are there.
-                    let checkpoint = self.sign(log, mark)?;
+                    let federation = self.engine.federation().clone();
+                    let checkpoint = self.pen().sign(&federation, log, mark)?;
                     further.append(&mut self.engine.step(Input::Signed(checkpoint), clock::now()));
                 }
                 Effect::KeepCheckpoint(log, checkpoint) => self.store.keep_checkpoint(log, &checkpoint)?,
                 Effect::Cosign { ticket, log, mark } => {
                     // A crash before the answer: the signer file says what was cosigned, and whoever asked asks again.
-                    let line = self.cosign(log, mark)?;
+                    let federation = self.engine.federation().clone();
+                    let line = self.pen().cosign(&federation, log, mark)?;
                     self.net.answer_witness(ticket, Some(WitnessAnswer::Cosigned(vec![line])));
                 }
                 Effect::AnswerWitness { ticket, answer } => self.net.answer_witness(ticket, answer),
@@ -337,22 +331,8 @@ impl Driver {
         surveyed.expect("the system can start a thread");
     }
 
-    fn sign(&mut self, log: LogId, mark: Mark) -> Result<SignedCheckpoint, SignerError> {
-        let key = self.engine.federation().logs()[&log].clone();
-        self.signer.advance(key.name(), mark)?;
-        self.signer.remembers()?;
-        let checkpoint = Checkpoint { origin: key.name().to_owned(), size: mark.size, root: mark.root };
-        Ok(SignedCheckpoint::sign(checkpoint, &key, &self.log_key))
-    }
-
-    fn cosign(&mut self, log: LogId, mark: Mark) -> Result<SignatureLine, SignerError> {
-        let federation = self.engine.federation();
-        let origin = federation.origins().origin(log);
-        let member = self.engine.own().expect("who has no witness key is not asked").member;
-        let key = federation.witnesses()[&member].clone();
-        self.signer.advance_cosigned(&origin, mark)?;
-        let checkpoint = Checkpoint { origin, size: mark.size, root: mark.root };
-        Ok(Cosignature::sign(&checkpoint, clock::now(), &key, &self.witness_key).line().clone())
+    fn pen(&mut self) -> &mut Pen {
+        self.pen.as_mut().expect("an engine that speaks for no member asks for no signature")
     }
 
     fn alarm(&self, alarm: Alarm) {

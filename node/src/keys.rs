@@ -78,6 +78,18 @@ pub fn load(folder: &Folder) -> Result<NodeKeys, KeysError> {
     Ok(NodeKeys { log: key("log")?, witness: key("witness")?, node: key("node")? })
 }
 
+/// Makes the one key of a follower.
+pub fn create_node(folder: &Folder, making: &mut Making) -> Result<SecretKey, KeysError> {
+    let secret = SecretKey::from_seed(&random()?);
+    making.file(&path(folder, "node"), 0o600, secret.to_pem().as_bytes())?;
+    Ok(secret)
+}
+
+/// Reads the one key of a follower.
+pub fn load_node(folder: &Folder) -> Result<SecretKey, KeysError> {
+    load_one(&path(folder, "node"))
+}
+
 /// Reads one key.
 pub fn load_one(path: &Path) -> Result<SecretKey, KeysError> {
     SecretKey::from_pem(&read_secret(path)?).map_err(|error| KeysError::Key { path: path.to_owned(), error })

@@ -23,6 +23,7 @@ pub mod making;
 pub mod net;
 pub mod pages;
 pub mod panics;
+pub mod pen;
 pub mod quarantine;
 mod sentence;
 pub mod signer;

@@ -12,6 +12,7 @@ mod frame;
 mod gate;
 mod gossip;
 mod pace;
+mod quiet;
 mod swarm;
 
 use std::collections::HashMap;
@@ -32,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::gate::GuestList;
 use self::gossip::Topic;
-use crate::config::Config;
+use crate::config::{Config, Follower};
 use crate::mailbox::{Lane, Mailbox};
 use crate::sentence::sentence;
 use crate::store::DiskArchive;
@@ -96,6 +97,8 @@ struct Shared {
     witness: StreamProtocol,
     orders: mpsc::Sender<Order>,
     guests: GuestList,
+    /// Who may read along.
+    followers: Followers,
     /// Where to put questions to a connected peer.
     questions: RwLock<HashMap<PublicKey, Questions>>,
     /// Requests for cosignatures that wait for the driver's answer.
@@ -104,6 +107,9 @@ struct Shared {
     listening: RwLock<Vec<String>>,
     counters: Counters,
 }
+
+/// Followers by libp2p identity: name, key, and whether they get openings.
+type Followers = HashMap<PeerId, (MemberId, Follower)>;
 
 /// The ways to a peer's two streams.
 #[derive(Clone)]
@@ -143,7 +149,8 @@ impl Net {
     pub async fn start(setup: Setup) -> Result<Self, NetError> {
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let network = setup.federation.charter().network().short();
-        let guests = GuestList::new(nodes_by_id(&setup.federation).into_keys());
+        let followers = followers_by_id(&setup.federation, &setup.config);
+        let guests = GuestList::new(nodes_by_id(&setup.federation).into_keys().chain(followers.keys().copied()));
         let name = |what: &str| protocol(&format!("/hashmesh/{network}/{what}/{}", hashmesh_protocol::wire::PROTOCOL));
         let shared = Arc::new(Shared {
             exchange: name("exchange")?,
@@ -154,6 +161,7 @@ impl Net {
             heads: setup.heads,
             orders: orders.clone(),
             guests,
+            followers,
             questions: RwLock::default(),
             tickets: Mutex::default(),
             listening: RwLock::default(),
@@ -230,7 +238,8 @@ impl Shared {
         if self.guests.shun(peer) {
             self.counters.shunned.fetch_add(1, Ordering::Relaxed);
             let member = nodes_by_id(&self.federation).get(&peer).map(|(_, member)| member.to_string());
-            tracing::warn!(%peer, member, why, "peer shunned for ten minutes");
+            let follower = self.followers.get(&peer).map(|(name, _)| name.to_string());
+            tracing::warn!(%peer, member, follower, why, "peer shunned for ten minutes");
         }
     }
 }
@@ -263,6 +272,18 @@ fn protocol(name: &str) -> Result<StreamProtocol, NetError> {
 fn nodes_by_id(federation: &Federation) -> HashMap<PeerId, (PublicKey, MemberId)> {
     let nodes = federation.nodes().iter();
     nodes.filter_map(|(key, member)| Some((peer_id(key)?, (*key, *member)))).collect()
+}
+
+/// Those who may follow. Who is on a card is more than that already.
+fn followers_by_id(federation: &Federation, config: &Config) -> Followers {
+    let followers = config.followers.iter().filter(|(name, follower)| {
+        let member = federation.nodes().get(&follower.key);
+        if let Some(member) = member {
+            tracing::warn!(%name, %member, "[followers] in config.toml names a member's node, which is a peer in any case");
+        }
+        member.is_none()
+    });
+    followers.filter_map(|(name, follower)| Some((peer_id(&follower.key)?, (*name, *follower)))).collect()
 }
 
 /// The text of a multiaddress, for status and logs.

@@ -26,14 +26,14 @@ use std::sync::Arc;
 
 use catch_up::CatchUp;
 pub use draft::{Draft, DraftError, Target};
-use heads::Peer;
+use heads::{Peer, Shown};
 use openings::Searches;
 use publish::Publishing;
 pub use publish::{Outcome, Placed, Publication, Unpublishable};
 use remark::Remarking;
 use settle::Settling;
 pub use settle::{CannotSettle, ROUND};
-pub use status::{LogStatus, PeerStatus, Status};
+pub use status::{LogStatus, PeerStatus, Rollback, Status};
 pub use voice::Silence;
 use voice::Voice;
 use witness::Witness;
@@ -354,6 +354,7 @@ pub struct Engine {
     publishing: Publishing,
     remarking: Remarking,
     peers: BTreeMap<PublicKey, Peer>,
+    shown: Shown,
     catch_up: CatchUp,
     searches: Searches,
     settling: Settling,
@@ -387,6 +388,7 @@ impl Engine {
             publishing: Publishing::default(),
             remarking: Remarking::default(),
             peers: BTreeMap::new(),
+            shown: Shown::default(),
             catch_up: CatchUp::default(),
             searches: Searches::default(),
             settling: Settling::default(),

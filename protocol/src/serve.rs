@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::batch::{self, MAX_BATCH};
+use crate::bundle;
 use crate::digest::Digest;
 use crate::entries::{Entries, MAX_LEAVES};
 use crate::evidence::Accused;
@@ -47,6 +48,37 @@ pub struct Bundles {
     pub leaves: Vec<u8>,
     /// The bundle of openings, empty entries where there is none.
     pub openings: Vec<u8>,
+}
+
+/// An archive from which no opening is handed out: for who may verify everything, and see no content hash (SPEC 14.8).
+#[derive(Clone, Copy, Debug)]
+pub struct WithoutOpenings<'a, A>(pub &'a A);
+
+impl<A: Archive> Archive for WithoutOpenings<'_, A> {
+    type Error = A::Error;
+
+    fn checkpoint(&self, log: LogId, above: u64, up_to: u64) -> Result<Option<(u64, Note)>, A::Error> {
+        self.0.checkpoint(log, above, up_to)
+    }
+
+    fn bundles(&self, log: LogId, from: u64, to: u64, max_bytes: usize) -> Result<Bundles, A::Error> {
+        let mut bundles = self.0.bundles(log, from, to, max_bytes)?;
+        bundles.openings.clear();
+        (0..bundles.count).for_each(|_| bundle::push(&mut bundles.openings, &[]));
+        Ok(bundles)
+    }
+
+    fn erased(&self, log: LogId, index: u64) -> Option<Position> {
+        self.0.erased(log, index)
+    }
+
+    fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, A::Error> {
+        self.0.evidence(accused)
+    }
+
+    fn subtree(&self, log: LogId, level: u32, index: u64) -> Result<Digest, A::Error> {
+        self.0.subtree(log, level, index)
+    }
 }
 
 /// What of a batch on the wire is not leaves and openings, at most: the checkpoint, the proof, the origin, heads of items.
@@ -165,7 +197,7 @@ pub fn openings<A: Archive>(
     for &index in indices.iter().take(MAX_OPENINGS) {
         let Some(end) = index.checked_add(1) else { continue };
         let bundles = archive.bundles(log, index, end, MAX_BATCH)?;
-        if let Some(Ok(opening)) = crate::bundle::entries(&bundles.openings).next()
+        if let Some(Ok(opening)) = bundle::entries(&bundles.openings).next()
             && !opening.is_empty()
         {
             found.push((index, opening.to_vec()));

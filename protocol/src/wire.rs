@@ -302,10 +302,10 @@ impl Gossip {
 }
 
 impl Heads {
-    /// As a member is told them: of what is only heard of, its own logs.
+    /// As a member is told them: of what is only heard of, its own logs. Who speaks for nobody is told none of that.
     #[must_use]
-    pub fn told_to(&self, member: MemberId, time: Timestamp) -> Self {
-        let heard = self.heard.iter().filter(|(log, _)| log.member == member).cloned().collect();
+    pub fn told_to(&self, member: Option<MemberId>, time: Timestamp) -> Self {
+        let heard = self.heard.iter().filter(|(log, _)| Some(log.member) == member).cloned().collect();
         let (heads, settled, evidence) = (self.heads.clone(), self.some_settled(time), self.evidence.clone());
         Self { time, heads, heard, settled, evidence }
     }
@@ -567,8 +567,9 @@ mod tests {
 
         let one = || vec![(log(), note.clone())];
         let all = Heads { time: Timestamp(7), heads: one(), heard: one(), ..Heads::default() };
-        assert_eq!(all.told_to(log().member, Timestamp(8)).heard.len(), 1);
-        assert!(all.told_to("bolt".parse().unwrap(), Timestamp(8)).heard.is_empty());
+        assert_eq!(all.told_to(Some(log().member), Timestamp(8)).heard.len(), 1);
+        assert!(all.told_to(Some("bolt".parse().unwrap()), Timestamp(8)).heard.is_empty());
+        assert!(all.told_to(None, Timestamp(8)).heard.is_empty());
     }
 
     #[test]
@@ -603,7 +604,7 @@ mod tests {
         let all = Heads { settled, ..Heads::default() };
         let mut told = BTreeSet::new();
         for second in 0..20 {
-            let some = all.told_to(log().member, Timestamp(1_767_225_600_000 + second * 10_037)).settled;
+            let some = all.told_to(Some(log().member), Timestamp(1_767_225_600_000 + second * 10_037)).settled;
             assert!(some.len() <= count / 3);
             told.extend(some.into_iter().map(|(log, _)| log));
         }

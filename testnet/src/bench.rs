@@ -3,6 +3,7 @@
 mod alone;
 mod audit;
 mod busy;
+pub mod forks;
 mod import;
 mod list;
 mod matching;
@@ -19,6 +20,8 @@ use clap::Subcommand;
 pub enum Bench {
     /// How long queries take while a list is imported.
     Busy(busy::Busy),
+    /// How soon a member that signs two histories is convicted everywhere, among ten nodes.
+    Forks(forks::Forks),
     /// How fast an export is written and verified.
     Audit(audit::Audit),
     /// How fast lists are imported, with the command line that operators use.
@@ -39,6 +42,7 @@ impl Bench {
         match self {
             Self::Busy(busy) => busy.run().await,
             Self::Audit(audit) => audit.run().await,
+            Self::Forks(forks) => forks.run().await,
             Self::Import(import) => import.run().await,
             Self::Settle(settle) => settle.run().await,
             Self::Socket(socket) => socket.run().await,

@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use hashmesh::api::form::StatusAnswer;
 use hashmesh::client::Client;
+use hashmesh::config::Config;
+use hashmesh::documents::Found;
 use hashmesh::folder::Folder;
+use hashmesh::keys;
 
 /// The argument that makes this program run as `hashmesh`.
 pub const AS_HASHMESH: &str = "as-hashmesh";
@@ -129,6 +132,31 @@ impl Cluster {
             }
         }
         Ok(cluster)
+    }
+
+    /// Sets up a follower of these members' nodes, which let it in when they start next. It is counted after all
+    /// members and runs like them.
+    pub fn follow(&mut self, name: &str, of: &[usize], openings: bool) -> anyhow::Result<usize> {
+        let mut files = vec![self.root.join("genesis.charter")];
+        files.extend(
+            self.members.iter().map(|member| self.root.join(format!("{}.sig", member.id))).filter(|file| file.exists()),
+        );
+        let program = self.members[0].program.clone();
+        let follower =
+            Member { id: name.to_owned(), folder: Folder::new(self.root.join(name)), program, process: None };
+        let network = Found::in_files(&files)?.charter()?.network().to_string();
+        run(follower.command(&["follow", "--network", &network]).args(&files))?;
+        let key = keys::load_node(&follower.folder)?.public().to_string();
+        for &at in of {
+            let member = &self.members[at];
+            let mut add = member.command(&["followers", "add", name, &key]);
+            run(add.args(openings.then_some("--openings")))?;
+            for address in Config::load(&member.folder.config())?.listen {
+                follower.hashmesh(&["peers", "add", &member.id, &address])?;
+            }
+        }
+        self.members.push(follower);
+        Ok(self.members.len() - 1)
     }
 
     /// The folder that everything lies in.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod demo;
+pub mod forger;
 pub mod founding;
 pub mod sim;
 pub mod tell;

@@ -162,6 +162,12 @@ impl Attacker {
         Self::with(Keypair::generate_ed25519(), crab, victim, address, meek)
     }
 
+    /// With a follower's key.
+    pub(super) fn follower(crab: &Arc<Crab>, follower: &Folder, victim: MemberId, address: &str) -> Self {
+        let secret = keys::load_node(follower).unwrap();
+        Self::with(Keypair::ed25519_from_bytes(secret.to_seed()).unwrap(), crab, victim, address, meek)
+    }
+
     fn with(keypair: Keypair, crab: &Arc<Crab>, victim: MemberId, address: &str, answers: Answers) -> Self {
         let (key, _) = crab.federation.nodes().iter().find(|(_, member)| **member == victim).unwrap();
         let victim = PublicKey::from(ed25519::PublicKey::try_from_bytes(key.as_bytes()).unwrap()).to_peer_id();
@@ -263,6 +269,11 @@ impl Attacker {
         if let Some(stream) = &mut self.gossip {
             throw(stream, bytes).await;
         }
+    }
+
+    /// Whether the victim takes gossip from it at all.
+    pub(super) async fn may_gossip(&mut self) -> bool {
+        self.open(gossip(&self.network)).await.is_some()
     }
 
     /// The next bytes for gossip go onto a new stream.

@@ -309,8 +309,12 @@ fn parse_position(text: &str) -> Option<Position> {
 
 fn own_origin(view: &View) -> Result<String, Problem> {
     let own = view.shared.status.load().own;
-    let mute = || Problem::new(StatusCode::CONFLICT, "this node speaks for no member");
     own.map(|log: LogId| view.federation.origins().origin(log)).ok_or_else(mute)
+}
+
+/// Nothing is ever said here.
+fn mute() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "this node is a follower and speaks for no member; ask a member's own node")
 }
 
 pub(super) fn write_down(view: &View, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), Problem> {
@@ -406,7 +410,7 @@ async fn sign(
             let why = silence.map(|silence| format!("; {silence}")).unwrap_or_default();
             Err(Problem::later(format!("too many statements are waiting to be signed{why}"), 5))
         }
-        Ok(Ok(Outcome::Mute)) => Err(Problem::new(StatusCode::CONFLICT, "this node speaks for no member")),
+        Ok(Ok(Outcome::Mute)) => Err(mute()),
         Ok(Err(_)) => Err(gone(view)),
         Err(_) => {
             Err(Problem::later(format!("not signed within {} s{}; repeating it is safe", wait.as_secs(), silence()), 5))

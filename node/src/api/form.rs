@@ -375,8 +375,9 @@ pub struct SignAloneAnswer {
 pub struct StatusAnswer {
     /// The version of hashmesh.
     pub version: String,
-    /// The member that this node speaks for.
-    pub member: String,
+    /// The member that this node speaks for; nobody, if it is a follower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
     /// Seconds since the node started.
     pub uptime: u64,
     /// The federation.
@@ -398,6 +399,9 @@ pub struct StatusAnswer {
     pub clock_ahead: Option<i64>,
     /// Connected nodes of other members.
     pub peers: Vec<PeerForm>,
+    /// Nodes that show less of a log than they have shown since this node started.
+    #[serde(default)]
+    pub rollbacks: Vec<RollbackForm>,
     /// Every member's log.
     pub logs: Vec<LogForm>,
     /// What is matched against.
@@ -442,6 +446,22 @@ pub struct PeerForm {
     /// When its heads were heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard: Option<String>,
+    /// How far its clock was ahead of this machine's then, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead: Option<i64>,
+}
+
+/// A node that shows less of a log than it has shown.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct RollbackForm {
+    /// Whose node.
+    pub member: String,
+    /// Of which log, as MEMBER/EPOCH.
+    pub log: String,
+    /// The most that it has shown.
+    pub showed: u64,
+    /// What it shows now.
+    pub shows: u64,
 }
 
 /// A log.

@@ -12,7 +12,7 @@ use hashmesh_protocol::engine::LogStatus;
 
 use super::View;
 use super::body::Encoding;
-use super::form::{AlarmForm, FederationForm, IndexForm, LogForm, NearForm, PeerForm, StatusAnswer};
+use super::form::{AlarmForm, FederationForm, IndexForm, LogForm, NearForm, PeerForm, RollbackForm, StatusAnswer};
 use crate::index::near::NearStatus;
 
 /// Shows the node's state.
@@ -25,12 +25,19 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
         member: peer.member.to_string(),
         key: peer.key.to_string(),
         heard: peer.heard.map(|at| at.to_string()),
+        clock_ahead: peer.clock_ahead,
+    });
+    let rollbacks = status.rollbacks.iter().map(|rollback| RollbackForm {
+        member: rollback.member.to_string(),
+        log: rollback.log.to_string(),
+        showed: rollback.showed,
+        shows: rollback.shows,
     });
     let alarms = view.shared.alarms.lock();
     let alarms = alarms.iter().map(|(time, alarm)| AlarmForm { time: time.to_string(), text: alarm.to_string() });
     let answer = StatusAnswer {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        member: view.member.to_string(),
+        member: view.member.map(|member| member.to_string()),
         uptime: view.started.elapsed().as_secs(),
         federation: federation(charter),
         listening: (view.net.listening)(),
@@ -40,6 +47,7 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
         isolated: view.is_isolated(),
         clock_ahead: status.clock_ahead,
         peers: peers.collect(),
+        rollbacks: rollbacks.collect(),
         logs: status.logs.iter().map(log).collect(),
         index: HashKind::ALL
             .map(|kind| IndexForm { kind: kind.to_string(), live: catalog.live(kind), known: catalog.known(kind) })

@@ -2,6 +2,7 @@
 
 mod list;
 mod proof;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -34,6 +35,8 @@ pub(super) enum AuditCommand {
     Export(Export),
     /// Verify an export: signatures, cosignatures, trees, tiles, leaves, openings, evidence, charter and cards.
     Verify(Verify),
+    /// Follow the federation, verify what comes, and print every finding.
+    Watch(watch::Watch),
     /// Work out from an export what the list was at a moment.
     List(list::List),
     /// Write a proof that members say something about a hash, for somebody who has no node.
@@ -47,6 +50,7 @@ impl AuditCommand {
         match self {
             Self::Export(export) => export.run(context).await,
             Self::Verify(verify) => verify.run(context),
+            Self::Watch(watch) => watch.run(context).await,
             Self::List(list) => list.run(context),
             Self::Prove(prove) => prove.run(context).await,
             Self::Check(check) => check.run(context),

@@ -428,7 +428,7 @@ impl Join {
         let config = Config::load(&context.folder.config())?;
         let found = Found::in_files(&self.files)?;
         let genesis = found.genesis()?;
-        let member = config.member;
+        let member = config.speaker(&context.folder.config())?;
         let Some(card) = genesis.cards().get(&member) else { bail!("{member} is not a member of this federation") };
         let keys = keys::load(&context.folder)?;
         if card.body().log != keys.log.public() || !card.body().nodes.contains(&keys.node.public()) {

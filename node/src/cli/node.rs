@@ -89,7 +89,7 @@ impl PeersCommand {
             }
             Self::Add { member, address } => {
                 crate::net::check_address(&address)?;
-                if member == config.member {
+                if Some(member) == config.member {
                     bail!("{member} is this node's own member; its address is set under listen");
                 }
                 check_member(context, member)?;
@@ -178,7 +178,8 @@ pub(super) enum SignerCommand {
 impl SignerCommand {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
         let (Self::Adopt { only_one_of } | Self::CosignAgain { only_one_of }) = &self;
-        let member = Config::load(&context.folder.config())?.member;
+        let config = context.folder.config();
+        let member = Config::load(&config)?.speaker(&config)?;
         if *only_one_of != member {
             bail!("this folder is {member}'s; nothing was changed");
         }
@@ -230,7 +231,7 @@ async fn ask_origin(client: &mut Client) -> anyhow::Result<String> {
         bail!("say which log with --origin");
     }
     let status: StatusAnswer = client.get("/v1/status").await?;
-    let own = status.logs.iter().find(|log| log.member == status.member);
+    let own = status.logs.iter().find(|log| Some(&log.member) == status.member.as_ref());
     let own = own.map(|log| log.origin.as_str()).unwrap_or_default();
     complain(format_args!(
         "If this node was restored from a backup, signing now makes a second history of its log.\n\

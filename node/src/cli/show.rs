@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Context as _;
 use clap::Args;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::text::escaped;
@@ -28,7 +29,7 @@ fn describe(status: &StatusAnswer) -> String {
          charter     version {charter_version}, {charter}\n\
          policy      {policy}\n\
          listening   {listening}\n",
-        member = status.member,
+        member = status.member.as_deref().unwrap_or("a follower"),
         version = status.version,
         uptime = status.uptime,
         name = federation.name,
@@ -41,7 +42,10 @@ fn describe(status: &StatusAnswer) -> String {
         policy = status.policy,
         listening = status.listening.join(", "),
     );
-    let signing = status.silent.clone().unwrap_or_else(|| "yes".to_owned());
+    let signing = match (&status.member, &status.silent) {
+        (None, _) => "never: it speaks for nobody".to_owned(),
+        (_, silent) => silent.clone().unwrap_or_else(|| "yes".to_owned()),
+    };
     writeln!(text, "signing     {signing}").expect("writing to memory");
     if status.queued > 0 {
         writeln!(text, "queued      {} statements wait to be signed", status.queued).expect("writing to memory");
@@ -110,7 +114,11 @@ impl Log {
         let mut client = Client::admin(&context.folder).await?;
         let member = match self.member {
             Some(member) => member.to_string(),
-            None => client.get::<StatusAnswer>("/v1/status").await?.member,
+            None => client
+                .get::<StatusAnswer>("/v1/status")
+                .await?
+                .member
+                .context("say whose log: this node is a follower")?,
         };
         let from = self.from.map(|from| format!("&from={from}")).unwrap_or_default();
         let log: LogAnswer = client.get(&format!("/v1/log/{member}?limit={}{from}", self.limit)).await?;

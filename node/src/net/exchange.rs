@@ -16,7 +16,7 @@ use hashmesh_protocol::engine::Input;
 use hashmesh_protocol::entries::LateOpening;
 use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::LogId;
-use hashmesh_protocol::serve::{self, Archive as _};
+use hashmesh_protocol::serve::{self, Archive as _, WithoutOpenings};
 use hashmesh_protocol::wire::{Answer, Request, WireError};
 use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
 use libp2p::{PeerId, StreamProtocol};
@@ -34,6 +34,9 @@ use crate::sentence::sentence;
 
 /// Streams that are being served at a time; each may be reading a megabyte from the disk.
 const SERVED: usize = 3;
+
+/// The same for followers: what members need is not kept waiting by those who only read along.
+const SERVED_FOLLOWERS: usize = 1;
 
 /// Streams that a peer may have open for its questions: one, and a new one while the old is dying.
 const STREAMS_A_PEER: usize = 2;
@@ -196,23 +199,28 @@ fn check_openings(shared: &Shared, log: LogId, found: Vec<(u64, Vec<u8>)>) -> Ve
 
 /// Takes streams that peers open, and answers on them.
 pub(super) async fn serve_all(shared: Arc<Shared>, mut incoming: IncomingStreams) {
-    let serving = Arc::new(Semaphore::new(SERVED));
+    let serving = [SERVED, SERVED_FOLLOWERS].map(|count| Arc::new(Semaphore::new(count)));
     let mut open: HashMap<PeerId, Arc<AtomicUsize>> = HashMap::new();
     let buckets = Arc::new(Mutex::new(Buckets::new(PACE)));
     let members = super::nodes_by_id(&shared.federation);
     while let Some((peer, stream)) = incoming.next().await {
-        let Some((key, _)) = members.get(&peer) else { continue };
+        let asks = match (members.get(&peer), shared.followers.get(&peer)) {
+            (Some((key, _)), _) => Asks::Peer(*key),
+            (None, Some((_, follower))) => Asks::Follower { openings: follower.openings },
+            (None, None) => continue,
+        };
         let open = Arc::clone(open.entry(peer).or_default());
         if open.load(Ordering::Relaxed) == STREAMS_A_PEER {
             continue;
         }
         open.fetch_add(1, Ordering::Relaxed);
-        let (shared, serving, key) = (shared.clone(), serving.clone(), *key);
+        let serving = serving[usize::from(matches!(asks, Asks::Follower { .. }))].clone();
+        let shared = shared.clone();
         let buckets = buckets.clone();
         let may_ask = move |length: usize| buckets.lock().take(peer, 1.0 + length as f64 / 1024.0, Instant::now());
         // Nothing is awaited here: a stream that finds nobody at the door is dropped.
         tokio::spawn(async move {
-            if let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, key, stream, may_ask).await {
+            if let Err(Broken::Nonsense(why)) = serve_one(&shared, &serving, asks, stream, may_ask).await {
                 shared.shun(peer, &why);
             }
             open.fetch_sub(1, Ordering::Relaxed);
@@ -220,10 +228,22 @@ pub(super) async fn serve_all(shared: Arc<Shared>, mut incoming: IncomingStreams
     }
 }
 
+/// Who asks.
+#[derive(Clone, Copy)]
+enum Asks {
+    /// A member's node.
+    Peer(PublicKey),
+    /// Somebody who reads along (SPEC 14.8).
+    Follower {
+        /// Whether it gets openings.
+        openings: bool,
+    },
+}
+
 async fn serve_one(
     shared: &Arc<Shared>,
     serving: &Arc<Semaphore>,
-    key: PublicKey,
+    asks: Asks,
     stream: libp2p::Stream,
     may_ask: impl Fn(usize) -> bool,
 ) -> Result<(), Broken> {
@@ -234,7 +254,7 @@ async fn serve_one(
             let reading = Arc::clone(shared);
             let request = spawn_blocking(move || Request::decode(&bytes, reading.federation.origins())).await;
             match request.map_err(|_| Broken::Nonsense("a question that could not be read".to_owned()))? {
-                Ok(request) => answer(shared, serving, key, request).await?,
+                Ok(request) => answer(shared, serving, asks, request).await?,
                 Err(error) if error.is_from_the_future() => Answer::NotHeld.encode(origins),
                 Err(error) => return Err(Broken::Nonsense(sentence(&error))),
             }
@@ -249,26 +269,40 @@ async fn serve_one(
 async fn answer(
     shared: &Arc<Shared>,
     serving: &Arc<Semaphore>,
-    key: PublicKey,
+    asks: Asks,
     request: Request,
 ) -> Result<Vec<u8>, Broken> {
     let origins = shared.federation.origins();
-    if let Request::Heads(heads) = request {
-        let member = shared.federation.nodes().get(&key);
-        let ours = member.map(|member| shared.heads.load().told_to(*member, clock::now())).unwrap_or_default();
-        let told = shared.mailbox.replace(key, Input::Told { from: key, heads });
-        told.map_err(|_| Broken::Io(io::ErrorKind::BrokenPipe.into()))?;
-        return Ok(Answer::Heads(ours).encode(origins));
-    }
-    if let Request::Cosign(log, request) = request {
-        let answer = cosign(shared, key, log, request).await?;
-        return Ok(answer.map_or(Answer::Busy, Answer::Witness).encode(origins));
-    }
+    let request = match (asks, request) {
+        (Asks::Peer(key), Request::Heads(heads)) => {
+            let told = shared.mailbox.replace(key, Input::Told { from: key, heads });
+            told.map_err(|_| Broken::Io(io::ErrorKind::BrokenPipe.into()))?;
+            let member = shared.federation.nodes().get(&key).copied();
+            return Ok(Answer::Heads(shared.heads.load().told_to(member, clock::now())).encode(origins));
+        }
+        // What a follower says that it holds concerns nobody.
+        (Asks::Follower { .. }, Request::Heads(_)) => {
+            return Ok(Answer::Heads(shared.heads.load().told_to(None, clock::now())).encode(origins));
+        }
+        (Asks::Peer(key), Request::Cosign(log, request)) => {
+            let answer = cosign(shared, key, log, request).await?;
+            return Ok(answer.map_or(Answer::Busy, Answer::Witness).encode(origins));
+        }
+        (Asks::Follower { .. }, Request::Cosign(..))
+        | (Asks::Follower { openings: false }, Request::Openings { .. }) => {
+            return Ok(Answer::NotHeld.encode(origins));
+        }
+        (_, request) => request,
+    };
+    let closed = matches!(asks, Asks::Follower { openings: false });
     let Ok(_permit) = serving.acquire().await else { return Ok(Answer::Busy.encode(origins)) };
     let reading = Arc::clone(shared);
     let served = spawn_blocking(move || {
         let origins = reading.federation.origins();
         match request {
+            Request::Range { log, from, to } if closed => {
+                serve::range(&WithoutOpenings(&*reading.archive), origins, log, from, to)
+            }
             Request::Range { log, from, to } => serve::range(&*reading.archive, origins, log, from, to),
             Request::Openings { log, indices } => serve::openings(&*reading.archive, origins, log, &indices),
             Request::Evidence(accused) => serve::evidence(&*reading.archive, origins, accused),

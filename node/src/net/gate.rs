@@ -1,4 +1,4 @@
-//! Who may connect (SPEC 14.1): nodes that are on a member's card, one connection each.
+//! Who may connect (SPEC 14.1, 14.8): nodes that are on a member's card, and followers that the operator has named, one connection each.
 //!
 //! Checked twice. In the security upgrade, so that a stranger never reaches the multiplexer, where such libraries have had
 //! their faults; and again when a connection is established, first of all behaviours, where also those are turned away that
@@ -41,16 +41,16 @@ pub(super) struct GuestList {
 
 #[derive(Default)]
 struct Inner {
-    members: RwLock<HashSet<PeerId>>,
+    guests: RwLock<HashSet<PeerId>>,
     shunned: RwLock<HashMap<PeerId, Instant>>,
     refused: AtomicU64,
     news: Notify,
 }
 
 impl GuestList {
-    pub(super) fn new(members: impl IntoIterator<Item = PeerId>) -> Self {
+    pub(super) fn new(guests: impl IntoIterator<Item = PeerId>) -> Self {
         let list = Self::default();
-        *list.inner.members.write() = members.into_iter().collect();
+        *list.inner.guests.write() = guests.into_iter().collect();
         list
     }
 
@@ -77,7 +77,7 @@ impl GuestList {
     }
 
     fn check(&self, peer: &PeerId) -> Result<(), Turned> {
-        if !self.inner.members.read().contains(peer) {
+        if !self.inner.guests.read().contains(peer) {
             self.inner.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Turned::Stranger);
         }
@@ -91,7 +91,7 @@ impl GuestList {
 /// Why a connection is refused.
 #[derive(Debug, thiserror::Error)]
 enum Turned {
-    #[error("the key is on no member's card")]
+    #[error("the key is on no member's card, and is no follower's")]
     Stranger,
     #[error("the peer has misbehaved lately")]
     Shunned,

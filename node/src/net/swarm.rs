@@ -21,9 +21,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::dial::{self, Dialler};
-use super::gate::{Gate, Guarded, GuestList};
+use super::gate::{Gate, Guarded};
 use super::gossip::{Gossipsub, PACE, gossipsub};
 use super::pace::Buckets;
+use super::quiet::Quiet;
 use super::{NetError, Order, QUESTIONS, Questions, Shared, exchange, keypair, nodes_by_id, text};
 use crate::config::Config;
 use crate::mailbox::Lane;
@@ -50,7 +51,7 @@ const PINGS: u32 = 2;
 struct Behaviour {
     gate: Gate,
     limits: connection_limits::Behaviour,
-    gossip: Gossipsub,
+    gossip: Quiet<Gossipsub>,
     ping: ping::Behaviour,
     stream: stream::Behaviour,
 }
@@ -63,7 +64,7 @@ pub(super) async fn start(
     orders: mpsc::Receiver<Order>,
 ) -> Result<(), NetError> {
     let members = nodes_by_id(&shared.federation);
-    let mut swarm = build(shared, node, &shared.guests, members.len())?;
+    let mut swarm = build(shared, node, config.member.is_some(), members.len())?;
     for text in &config.listen {
         let address = dial::parse_listen(text)?;
         let refused =
@@ -107,18 +108,20 @@ pub(super) async fn start(
     Ok(())
 }
 
-fn build(shared: &Shared, node: &SecretKey, list: &GuestList, nodes: usize) -> Result<Swarm<Behaviour>, NetError> {
+fn build(shared: &Shared, node: &SecretKey, gossips: bool, nodes: usize) -> Result<Swarm<Behaviour>, NetError> {
     let network = shared.federation.charter().network().short();
-    let total = u32::try_from(nodes).unwrap_or(u32::MAX).saturating_add(16);
+    let list = &shared.guests;
+    let total = u32::try_from(nodes + shared.followers.len()).unwrap_or(u32::MAX).saturating_add(16);
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_IN))
         .with_max_pending_outgoing(Some(PENDING_OUT))
         .with_max_established_per_peer(Some(2))
         .with_max_established(Some(total));
+    let gossip = gossips.then(|| gossipsub(&network, shared.federation.size())).transpose()?;
     let behaviour = Behaviour {
         gate: Gate::new(list.clone()),
         limits: connection_limits::Behaviour::new(limits),
-        gossip: gossipsub(&network, shared.federation.size())?,
+        gossip: Quiet::new(gossip, shared.followers.keys().copied().collect()),
         ping: ping::Behaviour::new(
             ping::Config::new().with_interval(Duration::from_secs(10)).with_timeout(Duration::from_secs(5)),
         ),
@@ -147,7 +150,7 @@ fn targets(
 ) -> Result<HashMap<PeerId, Vec<libp2p::Multiaddr>>, NetError> {
     let mut targets = HashMap::new();
     for (peer, (_, member)) in members {
-        let Some(addresses) = config.peers.get(member).filter(|_| *member != config.member) else { continue };
+        let Some(addresses) = config.peers.get(member).filter(|_| Some(*member) != config.member) else { continue };
         targets.insert(*peer, addresses.iter().map(|text| dial::parse(text)).collect::<Result<Vec<_>, _>>()?);
     }
     Ok(targets)
@@ -265,7 +268,8 @@ impl Task {
         match order {
             Order::Gossip(topic, message) => {
                 let topic = topic.of(&self.shared.federation.charter().network().short());
-                match swarm.behaviour_mut().gossip.publish(topic, message) {
+                let Some(gossip) = swarm.behaviour_mut().gossip.inner() else { return };
+                match gossip.publish(topic, message) {
                     Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
                     Err(error) => tracing::warn!(%error, "gossip was not sent; peers will fetch it"),
                 }
@@ -276,8 +280,10 @@ impl Task {
                     Relay::Ignore => MessageAcceptance::Ignore,
                     Relay::Reject => MessageAcceptance::Reject,
                 };
-                if let Some((id, source)) = self.unjudged.remove(delivery) {
-                    swarm.behaviour_mut().gossip.report_message_validation_result(&id, &source, acceptance);
+                if let Some((id, source)) = self.unjudged.remove(delivery)
+                    && let Some(gossip) = swarm.behaviour_mut().gossip.inner()
+                {
+                    gossip.report_message_validation_result(&id, &source, acceptance);
                 }
             }
         }
@@ -328,11 +334,16 @@ impl Task {
             self.unjudged.remove(delivery);
         }
         self.shared.counters.gossip_dropped.fetch_add(1, Ordering::Relaxed);
-        let gossip = &mut swarm.behaviour_mut().gossip;
-        gossip.report_message_validation_result(&id, &source, MessageAcceptance::Ignore);
+        if let Some(gossip) = swarm.behaviour_mut().gossip.inner() {
+            gossip.report_message_validation_result(&id, &source, MessageAcceptance::Ignore);
+        }
     }
 
     fn up(&mut self, peer: PeerId, address: &str) {
+        if let Some((name, _)) = self.shared.followers.get(&peer) {
+            // It asks; nothing is asked of it, and the engine does not know it.
+            tracing::info!(follower = %name, address, "connected");
+        }
         let Some(&(key, member)) = self.members.get(&peer) else { return };
         tracing::info!(%member, address, "connected");
         self.dialler.connected(&peer);
@@ -349,6 +360,9 @@ impl Task {
     }
 
     fn down(&mut self, peer: PeerId) {
+        if let Some((name, _)) = self.shared.followers.get(&peer) {
+            tracing::info!(follower = %name, "disconnected");
+        }
         let Some(&(key, member)) = self.members.get(&peer) else { return };
         tracing::info!(%member, "disconnected");
         self.dialler.gone(&peer);

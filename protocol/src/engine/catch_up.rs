@@ -212,8 +212,9 @@ impl Engine {
                 Ok(Admission::New(admitted)) => {
                     let admitted: Arc<Admitted> = Arc::from(admitted);
                     effects.push(Effect::Commit(Arc::clone(&admitted)));
-                    effects.push(Effect::Show(admitted));
+                    effects.push(Effect::Show(Arc::clone(&admitted)));
                     self.settle_reached(log, effects);
+                    self.heed(&admitted, effects);
                 }
                 Ok(Admission::Sealed(checkpoint)) => effects.push(Effect::KeepCheckpoint(log, checkpoint)),
                 Ok(Admission::Behind(checkpoint)) => self.compare(log, checkpoint, effects),

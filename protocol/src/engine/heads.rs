@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Blame, Effect, Engine, Relay};
+use super::{Blame, Effect, Engine, Relay, Rollback};
 use crate::checkpoint::Checkpoint;
 use crate::key::PublicKey;
 use crate::ledger::{Admission, Refusal};
@@ -24,6 +24,37 @@ pub(super) struct Peer {
     asked: Option<Timestamp>,
     /// Nothing is asked of it before this moment.
     pub(super) busy_until: Timestamp,
+    /// It hands out no openings, at least not to this node.
+    pub(super) keeps_openings: bool,
+}
+
+/// How much of each log each node has shown. Nodes and logs are those of the federation: there are not too many.
+#[derive(Default)]
+pub(super) struct Shown {
+    heads: BTreeMap<(PublicKey, LogId), Show>,
+}
+
+struct Show {
+    member: MemberId,
+    /// By the clock of the node: what it said later may arrive before what it said earlier.
+    said: Timestamp,
+    shows: u64,
+    most: u64,
+}
+
+impl Shown {
+    fn show(&mut self, key: PublicKey, member: MemberId, log: LogId, said: Timestamp, size: u64) {
+        let show = self.heads.entry((key, log)).or_insert(Show { member, said, shows: size, most: size });
+        if said >= show.said {
+            (show.said, show.shows) = (said, size);
+            show.most = size.max(show.most);
+        }
+    }
+
+    pub(super) fn rollbacks(&self) -> impl Iterator<Item = Rollback> {
+        let less = self.heads.iter().filter(|(_, show)| show.shows < show.most);
+        less.map(|((_, log), show)| Rollback { member: show.member, log: *log, showed: show.most, shows: show.shows })
+    }
 }
 
 impl Engine {
@@ -36,6 +67,7 @@ impl Engine {
             heard: None,
             asked: None,
             busy_until: Timestamp::default(),
+            keeps_openings: false,
         });
         self.ask_heads(key, effects);
     }
@@ -53,7 +85,7 @@ impl Engine {
         let heads = self.heads();
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.asked = Some(self.now);
-            let heads = heads.told_to(peer.member, self.now);
+            let heads = heads.told_to(Some(peer.member), self.now);
             effects.push(Effect::Ask { peer: key, request: Request::Heads(heads) });
         }
     }
@@ -86,6 +118,7 @@ impl Engine {
                 Ok(admission) => {
                     if let Some(peer) = self.peers.get_mut(&from) {
                         peer.has.insert(log, size);
+                        self.shown.show(from, peer.member, log, heads.time, size);
                         self.searches.met(from, log, self.now);
                     }
                     match admission {

@@ -133,7 +133,10 @@ impl Engine {
     fn search(&mut self, id: LogId, effects: &mut Vec<Effect>) {
         let Some(log) = self.ledger.log(id).filter(|log| log.missing() > 0) else { return };
         let first = log.missing_from(0).next().unwrap_or_default();
-        let able = |peer: &Peer| peer.has.get(&id).is_some_and(|has| *has > first) && !peer.diverged.contains(&id);
+        let able = |peer: &Peer| {
+            let has = peer.has.get(&id).is_some_and(|has| *has > first);
+            has && !peer.diverged.contains(&id) && !peer.keeps_openings
+        };
         let load: BTreeMap<PublicKey, usize> = self.peers.keys().map(|key| (*key, self.searches.load(key))).collect();
         let search = self.searches.logs.entry(id).or_default();
         search.begin(self.now, self.peers.iter().filter(|(_, peer)| able(peer)).map(|(key, _)| *key));
@@ -168,7 +171,17 @@ impl Engine {
             search.asked.remove(&key);
         }
         match answer {
-            Some(Answer::Openings { .. } | Answer::NotHeld) => {}
+            Some(Answer::Openings { .. }) => {}
+            // Who only does not have them answers with none. It hands out none (14.8), and is not asked again for as long as it is
+            // connected.
+            Some(Answer::NotHeld) => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.keeps_openings = true;
+                }
+                for search in self.searches.logs.values_mut() {
+                    search.shares.retain(|(known, _)| *known != key);
+                }
+            }
             Some(Answer::Busy) | None => {
                 if let Some(peer) = self.peers.get_mut(&key) {
                     peer.busy_until = self.now + PAUSE;

@@ -23,6 +23,8 @@ pub struct Status {
     pub clock_ahead: Option<i64>,
     /// Connected nodes.
     pub peers: Vec<PeerStatus>,
+    /// Nodes that show less than they have shown.
+    pub rollbacks: Vec<Rollback>,
     /// Every log of the federation.
     pub logs: Vec<LogStatus>,
 }
@@ -36,6 +38,21 @@ pub struct PeerStatus {
     pub member: MemberId,
     /// When its heads were heard last.
     pub heard: Option<Timestamp>,
+    /// How far its clock was ahead of the own one then, in milliseconds.
+    pub clock_ahead: Option<i64>,
+}
+
+/// A node that shows less of a log than it has shown: it has lost it, was put back from a backup, or hides it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rollback {
+    /// Whose node.
+    pub member: MemberId,
+    /// Of which log.
+    pub log: LogId,
+    /// The most that it has shown since this node started.
+    pub showed: u64,
+    /// What it shows now.
+    pub shows: u64,
 }
 
 /// A log.
@@ -72,6 +89,7 @@ impl Engine {
             key: *key,
             member: peer.member,
             heard: peer.heard.map(|(at, _)| at),
+            clock_ahead: peer.heard.map(|(_, ahead)| ahead),
         });
         let members_heard = self.members_heard();
         let logs = self.ledger.logs().map(|(id, log)| LogStatus {
@@ -95,6 +113,7 @@ impl Engine {
             isolated: self.is_isolated(),
             clock_ahead: self.clock_offset(),
             peers: peers.collect(),
+            rollbacks: self.shown.rollbacks().collect(),
             logs: logs.collect(),
         }
     }

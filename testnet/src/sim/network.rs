@@ -342,7 +342,7 @@ impl Sim {
         let answer = match Request::decode(&request, &origins).expect("honest nodes ask well") {
             Request::Heads(heads) => {
                 let now = node.clock(self.now);
-                let ours = node.engine().map(|engine| engine.heads().told_to(from, now)).unwrap_or_default();
+                let ours = node.engine().map(|engine| engine.heads().told_to(Some(from), now)).unwrap_or_default();
                 let from_key = self.nodes[&from].key;
                 self.step(to, Input::Told { from: from_key, heads });
                 Answer::Heads(ours).encode(&origins)
