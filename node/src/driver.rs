@@ -16,7 +16,7 @@ use hashmesh_protocol::cosignature::Cosignature;
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
 use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::key::SecretKey;
-use hashmesh_protocol::ledger::Mark;
+use hashmesh_protocol::ledger::{Log, Mark};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::SignatureLine;
 use hashmesh_protocol::policy::Policy;
@@ -36,7 +36,7 @@ use crate::net::Net;
 use crate::quarantine::{Pace, Quarantine, Subject};
 use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
-use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError, freeze, thaw};
+use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
 
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
@@ -264,14 +264,17 @@ impl Driver {
                 }
                 Effect::Survey(logs) => self.survey(logs),
                 Effect::Freeze(log) => self.showing(|this, changed| {
-                    freeze(&this.store, this.engine.ledger(), &mut this.curator, log, changed)
-                })?,
+                    let settled = this.engine.ledger().log(log).map_or(0, Log::settled_size);
+                    this.curator.freeze(log, settled, changed);
+                }),
                 Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
                 Effect::ShowSettled(log, size) => self.showing(|this, changed| {
-                    thaw(&this.store, &mut this.curator, log, size, &mut *changed)?;
+                    // Of a frozen log, what is settled after all has effect again.
+                    if this.curator.is_frozen(log) {
+                        this.curator.freeze(log, size, &mut *changed);
+                    }
                     this.curator.settle(log, size).for_each(changed);
-                    Ok::<_, StoreError>(())
-                })?,
+                }),
                 Effect::Show(admitted) => self.show(&admitted.entries),
                 Effect::ShowOpening(late) => self.showing(|this, changed| this.curator.open(&late, changed)),
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),

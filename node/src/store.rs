@@ -26,7 +26,7 @@ use hashmesh_protocol::serve::Archive;
 
 pub use disk::{DiskArchive, DiskStore};
 pub use heads::{HeadsFile, Shrunk};
-pub use load::{Loaded, freeze, load, thaw};
+pub use load::{Loaded, load};
 pub use open::unless_damaged;
 
 use crate::folder::FolderError;

@@ -34,11 +34,12 @@ pub const MAX_LABELS: usize = 8;
 /// Most observations in one leaf: with the longest names they take less than 1 KiB.
 pub const MAX_OBSERVATIONS: usize = 6;
 
-/// Registry numbers of statement kinds (SPEC 4.2). 4 and 5 (erase, void) are reserved: read as [`Statement::Unknown`], without
-/// effect.
+/// Registry numbers of statement kinds (SPEC 4.2).
 const ADD: u64 = 1;
 const DISPUTE: u64 = 2;
 const REVOKE: u64 = 3;
+const ERASE: u64 = 4;
+const VOID: u64 = 5;
 const OBSERVE: u64 = 6;
 const STATE: u64 = 7;
 
@@ -75,6 +76,10 @@ pub enum Statement {
     Dispute(Dispute),
     /// The author withdraws an own add or dispute.
     Revoke(Revoke),
+    /// What opens an own add or dispute must be deleted everywhere.
+    Erase(Erase),
+    /// The end of an earlier log of the author was never said: somebody else held its key.
+    Void(Void),
     /// What the author has verified of other logs.
     Observe(Observe),
     /// What is live of all that the author has said.
@@ -124,6 +129,24 @@ pub struct Revoke {
     pub position: Position,
     /// Why, by registry number.
     pub reason: u64,
+}
+
+/// `erase`: ends what it names, as `revoke` does, and demands that its opening is deleted (SPEC 20.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Erase {
+    /// What is erased.
+    pub position: Position,
+    /// Why, by registry number.
+    pub basis: u64,
+}
+
+/// `void`: leaves of an earlier log count as never said, settled or not (SPEC 20.5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Void {
+    /// Which of the author's logs. Only an earlier one can be voided.
+    pub epoch: u32,
+    /// From this leaf on.
+    pub from: u64,
 }
 
 /// `observe`: so that what two members have been shown can be compared by whoever has their logs (SPEC 4.7).
@@ -210,7 +233,9 @@ impl Statement {
         match self {
             Self::Add(add) => Some((add.kind, add.commitment)),
             Self::Dispute(dispute) => Some((dispute.kind, dispute.commitment)),
-            Self::Revoke(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => None,
+            Self::Revoke(_) | Self::Erase(_) | Self::Void(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => {
+                None
+            }
         }
     }
 
@@ -225,7 +250,8 @@ impl Statement {
             Self::Add(add) => add.replaces,
             Self::Dispute(dispute) => dispute.replaces,
             Self::Revoke(revoke) => Some(revoke.position),
-            Self::Observe(_) | Self::State(_) | Self::Unknown => None,
+            Self::Erase(erase) => Some(erase.position),
+            Self::Void(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => None,
         }
     }
 }
@@ -287,6 +313,50 @@ impl Reason {
 }
 
 impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why an opening must be deleted, with registry numbers (SPEC 4.9).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Basis {
+    /// None of the others.
+    Other = 1,
+    /// It should never have been published.
+    Mistake = 2,
+    /// A court or an authority demands it.
+    LegalOrder = 3,
+    /// Somebody whom it is about has a right to it.
+    DataSubject = 4,
+    /// The time for which it may be kept is over.
+    Retention = 5,
+}
+
+impl Basis {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Other, Self::Mistake, Self::LegalOrder, Self::DataSubject, Self::Retention];
+
+    /// The one with this registry number; `None` for numbers of later versions.
+    pub fn from_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|basis| u64::from(*basis as u8) == number)
+    }
+
+    /// The name in text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Mistake => "mistake",
+            Self::LegalOrder => "legal-order",
+            Self::DataSubject => "data-subject",
+            Self::Retention => "retention",
+        }
+    }
+}
+
+impl fmt::Display for Basis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -400,6 +470,24 @@ struct RevokeForm {
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
+struct EraseForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    position: Position,
+    basis: u64,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct VoidForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    epoch: u32,
+    from: u64,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
 struct ObserveForm {
     version: u64,
     time: u64,
@@ -454,6 +542,12 @@ impl Leaf {
                 position: revoke.position,
                 reason: revoke.reason,
             }),
+            Statement::Erase(Erase { position, basis }) => {
+                codec::encode(&EraseForm { version, time, statement: ERASE, position: *position, basis: *basis })
+            }
+            Statement::Void(Void { epoch, from }) => {
+                codec::encode(&VoidForm { version, time, statement: VOID, epoch: *epoch, from: *from })
+            }
             Statement::Observe(observe) => {
                 codec::encode(&ObserveForm { version, time, statement: OBSERVE, observations: observe.clone() })
             }
@@ -507,6 +601,12 @@ impl Leaf {
             (VERSION, REVOKE, 5) => {
                 Statement::Revoke(Revoke { position: position(&mut reader)?, reason: reader.unsigned()? })
             }
+            (VERSION, ERASE, 5) => {
+                Statement::Erase(Erase { position: position(&mut reader)?, basis: reader.unsigned()? })
+            }
+            (VERSION, VOID, 5) => {
+                Statement::Void(Void { epoch: reader.unsigned()?.try_into().ok()?, from: reader.unsigned()? })
+            }
             (VERSION, STATE, 6) => Statement::State(State {
                 before: position(&mut reader)?,
                 root: Digest(reader.bytes()?),
@@ -549,6 +649,14 @@ impl Leaf {
             (VERSION, REVOKE) => {
                 let form: RevokeForm = codec::decode_scanned(bytes)?;
                 Statement::Revoke(Revoke { position: form.position, reason: form.reason })
+            }
+            (VERSION, ERASE) => {
+                let EraseForm { position, basis, .. } = codec::decode_scanned(bytes)?;
+                Statement::Erase(Erase { position, basis })
+            }
+            (VERSION, VOID) => {
+                let VoidForm { epoch, from, .. } = codec::decode_scanned(bytes)?;
+                Statement::Void(Void { epoch, from })
             }
             (VERSION, OBSERVE) => {
                 let form: ObserveForm = codec::decode_scanned(bytes)?;
@@ -647,6 +755,11 @@ pub(crate) mod tests {
                 format!("8501{time}0382020702"),
             ),
             (
+                Statement::Erase(Erase { position: Position { epoch: 2, index: 7 }, basis: 4 }),
+                format!("8501{time}0482020704"),
+            ),
+            (Statement::Void(Void { epoch: 1, from: 300 }), format!("8501{time}050119012c")),
+            (
                 observe(&["acme"]),
                 format!("8401{time}06818564{}00075820{cc}5840{}", hex::encode("acme"), "dd".repeat(64)),
             ),
@@ -666,10 +779,12 @@ pub(crate) mod tests {
     #[test]
     fn unknown_kinds_and_versions_are_kept_if_they_are_canonical() {
         let unknown = |hex: &str| Leaf::decode(&hex::decode(hex).unwrap()).map(|leaf| leaf.statement);
-        for good in ["83010004", "8401000541ff", "8402000181f6"] {
+        for good in ["83010008", "8401000941ff", "8402000181f6"] {
             assert_eq!(unknown(good), Ok(Statement::Unknown), "{good}");
         }
-        for bad in ["8301001804", "820100", "83014101 04", "01", "83010004ff", "a0", "8301f604"] {
+        for bad in
+            ["8301001808", "820100", "83014101 08", "01", "83010008ff", "a0", "8301f608", "83010004", "8401000501"]
+        {
             assert!(unknown(&bad.replace(' ', "")).is_err(), "{bad}");
         }
     }
@@ -733,13 +848,15 @@ pub(crate) mod tests {
         /// The two ways to read a leaf agree, on what is good and on what is nearly good.
         #[test]
         fn what_is_read_fast_is_what_is_read_by_its_form(
-            statement in 0u8..5, at in 0usize..80, to: u8, cut in 0usize..80, changed: bool, replaced: bool,
+            statement in 0u8..6, at in 0usize..80, to: u8, cut in 0usize..80, changed: bool, replaced: bool,
         ) {
             let replaces = replaced.then_some(Position { epoch: 1, index: 70_000 });
             let mut bytes = leaf(match statement {
                 0 => add(Digest([9; 32]), replaces),
                 1 => Statement::Dispute(Dispute { kind: 1, commitment: Digest([7; 32]), reason: 1, replaces }),
                 2 => Statement::State(State { before: Position { epoch: 0, index: 300 }, root: Digest([3; 32]), count: 1 << 40 }),
+                3 => Statement::Erase(Erase { position: Position { epoch: 3, index: 9 }, basis: 4 }),
+                4 => Statement::Void(Void { epoch: 1, from: 1 << 20 }),
                 _ => Statement::Revoke(Revoke { position: Position { epoch: 0, index: 1 << 33 }, reason: 2 }),
             })
             .encode();

@@ -10,7 +10,7 @@ use hashmesh_protocol::entries::{Disclosure, Entries, Entry};
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::opening::Opening;
 use hashmesh_protocol::serve::Archive as _;
-use hashmesh_protocol::statement::{Position, Reason, Statement};
+use hashmesh_protocol::statement::{Basis, Position, Reason, Statement};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -91,6 +91,7 @@ fn hash_at(view: &View, log: LogId, at: Position) -> Option<String> {
 fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]) -> EntryForm {
     let statement = &entry.leaf.statement;
     let reason = |number: u64| Reason::from_number(number).map_or_else(|| number.to_string(), |r| r.to_string());
+    let basis = |number: u64| Basis::from_number(number).map_or_else(|| number.to_string(), |b| b.to_string());
     let charter = view.federation.charter();
     let (say, labels, reason) = match statement {
         Statement::Add(add) => {
@@ -98,6 +99,8 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         }
         Statement::Dispute(dispute) => ("dispute", Vec::new(), Some(reason(dispute.reason))),
         Statement::Revoke(revoke) => ("revoke", Vec::new(), Some(reason(revoke.reason))),
+        Statement::Erase(erase) => ("erase", Vec::new(), Some(basis(erase.basis))),
+        Statement::Void(void) => ("void", Vec::new(), Some(format!("{}/{}", void.epoch, void.from))),
         Statement::Observe(_) => ("observe", Vec::new(), None),
         Statement::State(_) => ("state", Vec::new(), None),
         Statement::Unknown => ("unknown", Vec::new(), None),
@@ -108,7 +111,9 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         say: say.to_owned(),
         hash: match (&entry.disclosure, statement) {
             (Disclosure::Present(Some(hash)), _) => Some(hash.to_string()),
-            (_, Statement::Revoke(_)) => statement.ends().and_then(|ended| hash_at(view, log, ended)),
+            (_, Statement::Revoke(_) | Statement::Erase(_)) => {
+                statement.ends().and_then(|ended| hash_at(view, log, ended))
+            }
             _ => None,
         },
         labels,

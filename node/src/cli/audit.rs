@@ -229,7 +229,8 @@ fn log_form(log: &LogReport) -> Value {
             "size": settled.size, "root": settled.root.to_string(), "at": settled.at.to_string(),
         })),
         "checkpoints": log.checkpoints.len(),
-        "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes, "unknown": tally.unknown,
+        "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes, "erases": tally.erases,
+        "voids": tally.voids, "unknown": tally.unknown,
         "opened": tally.opened, "unopened": tally.adds + tally.disputes - tally.opened, "live": log.live,
         "first": log.times.map(|(first, _)| first.to_string()), "last": log.times.map(|(_, last)| last.to_string()),
     })

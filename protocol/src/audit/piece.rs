@@ -2,13 +2,14 @@
 //! thread.
 
 use super::growth::complete;
+use super::replay::Act;
 use super::{Fault, FileFault, Files, Finding};
 use crate::bundle;
 use crate::digest::Digest;
 use crate::export;
 use crate::names::LogId;
 use crate::opening::{MAX_OPENING, commitment};
-use crate::statement::{Leaf, MAX_LEAF, Position, Statement};
+use crate::statement::{Leaf, MAX_LEAF, Statement};
 use crate::time::Timestamp;
 use crate::tree::leaf_hash;
 use crate::tree::tile::{TILE_WIDTH, TileKind};
@@ -30,6 +31,10 @@ pub struct Tally {
     pub disputes: u64,
     /// Revocations.
     pub revokes: u64,
+    /// Erasures.
+    pub erases: u64,
+    /// Leaves that void the end of an earlier log.
+    pub voids: u64,
     /// Remarks about others' logs.
     pub observes: u64,
     /// Remarks about the own list.
@@ -45,6 +50,8 @@ impl Tally {
         self.adds += other.adds;
         self.disputes += other.disputes;
         self.revokes += other.revokes;
+        self.erases += other.erases;
+        self.voids += other.voids;
         self.observes += other.observes;
         self.states += other.states;
         self.unknown += other.unknown;
@@ -58,8 +65,8 @@ pub(super) struct Piece {
     pub(super) hashes: Vec<Digest>,
     /// The root over them, if they are 256.
     pub(super) top: Option<Digest>,
-    /// What each leaf does to what is live: whether it says something, and what it ends.
-    pub(super) says: Vec<(bool, Option<Position>)>,
+    /// What each leaf does to what is live.
+    pub(super) says: Vec<Act>,
     /// The author's times of the first and the last leaf.
     pub(super) times: (Timestamp, Timestamp),
     pub(super) tally: Tally,
@@ -139,13 +146,19 @@ impl Reader {
             }
             last = Some(leaf.time);
             let commitment = leaf.statement.commitment().map(|(_, commitment)| commitment);
-            piece.says.push((commitment.is_some(), leaf.statement.ends()));
+            piece.says.push(match &leaf.statement {
+                Statement::Void(void) => Act::Void(*void),
+                Statement::Erase(erase) => Act::Erase(*erase),
+                statement => Act::Say { committed: commitment.is_some(), ends: statement.ends() },
+            });
             commitments.push(commitment);
             let tally = &mut piece.tally;
             *match leaf.statement {
                 Statement::Add(_) => &mut tally.adds,
                 Statement::Dispute(_) => &mut tally.disputes,
                 Statement::Revoke(_) => &mut tally.revokes,
+                Statement::Erase(_) => &mut tally.erases,
+                Statement::Void(_) => &mut tally.voids,
                 Statement::Observe(_) => &mut tally.observes,
                 Statement::State(_) => &mut tally.states,
                 Statement::Unknown => &mut tally.unknown,

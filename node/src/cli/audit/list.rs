@@ -106,9 +106,12 @@ fn parts(report: &Report, live: &Live) -> (&'static str, String, String) {
     let (say, why) = match &live.leaf.statement {
         Statement::Add(add) => ("add", add.labels.codes().iter().map(name).collect::<Vec<_>>().join("+")),
         Statement::Dispute(dispute) => ("dispute", reason(dispute.reason)),
-        Statement::Revoke(_) | Statement::Observe(_) | Statement::State(_) | Statement::Unknown => {
-            ("unknown", String::new())
-        }
+        Statement::Revoke(_)
+        | Statement::Erase(_)
+        | Statement::Void(_)
+        | Statement::Observe(_)
+        | Statement::State(_)
+        | Statement::Unknown => ("unknown", String::new()),
     };
     let commitment = live.leaf.statement.commitment();
     let commitment = || commitment.map(|(_, commitment)| format!("commitment:{commitment}")).unwrap_or_default();
