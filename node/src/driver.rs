@@ -13,6 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{ContentId, Curator};
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
 use hashmesh_protocol::entries::Entries;
+use hashmesh_protocol::ledger::Log;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::policy::Policy;
 use hashmesh_protocol::serve;
@@ -32,7 +33,7 @@ use crate::pen::Pen;
 use crate::quarantine::{Pace, Quarantine, Subject};
 use crate::sentence::sentence;
 use crate::signer::SignerError;
-use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError, freeze, thaw};
+use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError, hide_settled};
 
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
@@ -266,11 +267,17 @@ impl Driver {
                 }
                 Effect::Survey(logs) => self.survey(logs),
                 Effect::Freeze(log) => self.showing(|this, changed| {
-                    freeze(&mut this.store, this.engine.ledger(), &mut this.curator, log, changed)
+                    let settled = this.engine.ledger().log(log).map_or(0, Log::settled_size);
+                    this.curator.freeze(log, settled, changed);
+                    this.store.unhide(log, settled)
                 })?,
                 Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
                 Effect::ShowSettled(log, size) => self.showing(|this, changed| {
-                    thaw(&mut this.store, &mut this.curator, log, size, &mut *changed)?;
+                    // Of a frozen log, what is settled after all has effect again.
+                    if this.curator.is_frozen(log) {
+                        hide_settled(&mut this.store, log, size)?;
+                        this.curator.freeze(log, size, &mut *changed);
+                    }
                     this.curator.settle(log, size).for_each(changed);
                     Ok::<_, StoreError>(())
                 })?,

@@ -29,7 +29,7 @@ use hashmesh_protocol::time::Timestamp;
 
 pub use disk::{DiskArchive, DiskStore};
 pub use heads::{HeadsFile, Shrunk};
-pub use load::{Loaded, freeze, load, thaw};
+pub use load::{Loaded, hide_settled, load};
 pub use open::unless_damaged;
 
 use crate::folder::FolderError;

@@ -22,7 +22,7 @@ pub use finding::{Fault, Finding};
 pub use list::{List, Listed, Live, list};
 pub use log::{Covered, LogReport, Settled};
 pub use piece::Tally;
-pub use replay::Replay;
+pub use replay::{Act, Replay};
 
 use crate::digest::NetworkId;
 use crate::evidence::Accused;

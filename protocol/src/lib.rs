@@ -14,6 +14,7 @@ pub mod cosignature;
 pub mod digest;
 pub mod engine;
 pub mod entries;
+pub mod erasure;
 pub mod evidence;
 pub mod export;
 pub mod federation;

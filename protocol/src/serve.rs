@@ -3,13 +3,10 @@
 //! Reads only: serving others never enters the write path. Works over any [`Archive`], so that the daemon and the simulator
 //! answer alike. Does not know who asks; who may ask for what is decided where the connection is.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
-
 use crate::batch::{self, MAX_BATCH};
 use crate::bundle;
 use crate::digest::Digest;
-use crate::entries::{Entries, MAX_LEAVES};
+use crate::entries::MAX_LEAVES;
 use crate::evidence::Accused;
 use crate::names::{LogId, OriginPrefix};
 use crate::note::{MAX_NOTE, Note};
@@ -137,42 +134,6 @@ pub fn range<A: Archive>(
     };
     let batch = batch::encode(origins.origin(log), from, bundles.leaves, bundles.openings, &note, proof);
     Ok(Answer::encode_range(batch))
-}
-
-/// Leaves before `settled` whose statements were ended by leaves from there on up to `size`, and by none before.
-pub fn ended_only_beyond<A: Archive>(
-    archive: &A,
-    log: LogId,
-    settled: u64,
-    size: u64,
-) -> Result<BTreeSet<u64>, A::Error> {
-    let mut ended = BTreeSet::new();
-    each_end(archive, log, settled..size, |at| {
-        if at < settled {
-            ended.insert(at);
-        }
-    })?;
-    if !ended.is_empty() {
-        each_end(archive, log, 0..settled, |at| {
-            ended.remove(&at);
-        })?;
-    }
-    Ok(ended)
-}
-
-/// Goes over the leaves of the same log that a range of leaves ends.
-fn each_end<A: Archive>(archive: &A, log: LogId, range: Range<u64>, mut tell: impl FnMut(u64)) -> Result<(), A::Error> {
-    let mut from = range.start;
-    while from < range.end {
-        let bundles = archive.bundles(log, from, range.end.min(from + MAX_LEAVES as u64), usize::MAX)?;
-        let Ok(entries) = Entries::read(log, from, bundles.leaves, bundles.openings) else { return Ok(()) };
-        for (index, entry) in entries.iter() {
-            let ends = entry.leaf.statement.ends();
-            ends.filter(|at| at.epoch == log.epoch && at.index < index).into_iter().for_each(|at| tell(at.index));
-        }
-        from = entries.end();
-    }
-    Ok(())
 }
 
 /// Answers a request for evidence: the frame to send.

@@ -34,11 +34,12 @@ pub const MAX_LABELS: usize = 8;
 /// Most observations in one leaf: with the longest names they take less than 1 KiB.
 pub const MAX_OBSERVATIONS: usize = 6;
 
-/// Registry numbers of statement kinds (SPEC 4.2). 5 (void) is reserved: read as [`Statement::Unknown`], without effect.
+/// Registry numbers of statement kinds (SPEC 4.2).
 const ADD: u64 = 1;
 const DISPUTE: u64 = 2;
 const REVOKE: u64 = 3;
 const ERASE: u64 = 4;
+const VOID: u64 = 5;
 const OBSERVE: u64 = 6;
 const STATE: u64 = 7;
 
@@ -75,8 +76,10 @@ pub enum Statement {
     Dispute(Dispute),
     /// The author withdraws an own add or dispute.
     Revoke(Revoke),
-    /// The author wants the opening of an own add or dispute deleted everywhere.
+    /// What opens an own add or dispute must be deleted everywhere.
     Erase(Erase),
+    /// The end of an earlier log of the author was never said: somebody else held its key.
+    Void(Void),
     /// What the author has verified of other logs.
     Observe(Observe),
     /// What is live of all that the author has said.
@@ -128,13 +131,22 @@ pub struct Revoke {
     pub reason: u64,
 }
 
-/// `erase`: ends a statement, and has its opening deleted everywhere (SPEC 20).
+/// `erase`: ends what it names, as `revoke` does, and demands that its opening is deleted (SPEC 20.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Erase {
-    /// Where in the author's own logs.
+    /// What is erased.
     pub position: Position,
-    /// Registry number of the basis.
+    /// Why, by registry number.
     pub basis: u64,
+}
+
+/// `void`: leaves of an earlier log count as never said, settled or not (SPEC 20.6).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Void {
+    /// Which of the author's logs. Only an earlier one can be voided.
+    pub epoch: u32,
+    /// From this leaf on.
+    pub from: u64,
 }
 
 /// `observe`: so that what two members have been shown can be compared by whoever has their logs (SPEC 4.7).
@@ -221,7 +233,9 @@ impl Statement {
         match self {
             Self::Add(add) => Some((add.kind, add.commitment)),
             Self::Dispute(dispute) => Some((dispute.kind, dispute.commitment)),
-            Self::Revoke(_) | Self::Erase(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => None,
+            Self::Revoke(_) | Self::Erase(_) | Self::Void(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => {
+                None
+            }
         }
     }
 
@@ -237,7 +251,7 @@ impl Statement {
             Self::Dispute(dispute) => dispute.replaces,
             Self::Revoke(revoke) => Some(revoke.position),
             Self::Erase(erase) => Some(erase.position),
-            Self::Observe(_) | Self::State(_) | Self::Unknown => None,
+            Self::Void(_) | Self::Observe(_) | Self::State(_) | Self::Unknown => None,
         }
     }
 }
@@ -465,6 +479,15 @@ struct EraseForm {
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
+struct VoidForm {
+    version: u64,
+    time: u64,
+    statement: u64,
+    epoch: u32,
+    from: u64,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
 struct ObserveForm {
     version: u64,
     time: u64,
@@ -522,6 +545,9 @@ impl Leaf {
             Statement::Erase(Erase { position, basis }) => {
                 codec::encode(&EraseForm { version, time, statement: ERASE, position: *position, basis: *basis })
             }
+            Statement::Void(Void { epoch, from }) => {
+                codec::encode(&VoidForm { version, time, statement: VOID, epoch: *epoch, from: *from })
+            }
             Statement::Observe(observe) => {
                 codec::encode(&ObserveForm { version, time, statement: OBSERVE, observations: observe.clone() })
             }
@@ -578,6 +604,9 @@ impl Leaf {
             (VERSION, ERASE, 5) => {
                 Statement::Erase(Erase { position: position(&mut reader)?, basis: reader.unsigned()? })
             }
+            (VERSION, VOID, 5) => {
+                Statement::Void(Void { epoch: reader.unsigned()?.try_into().ok()?, from: reader.unsigned()? })
+            }
             (VERSION, STATE, 6) => Statement::State(State {
                 before: position(&mut reader)?,
                 root: Digest(reader.bytes()?),
@@ -624,6 +653,10 @@ impl Leaf {
             (VERSION, ERASE) => {
                 let EraseForm { position, basis, .. } = codec::decode_scanned(bytes)?;
                 Statement::Erase(Erase { position, basis })
+            }
+            (VERSION, VOID) => {
+                let VoidForm { epoch, from, .. } = codec::decode_scanned(bytes)?;
+                Statement::Void(Void { epoch, from })
             }
             (VERSION, OBSERVE) => {
                 let form: ObserveForm = codec::decode_scanned(bytes)?;
@@ -722,9 +755,10 @@ pub(crate) mod tests {
                 format!("8501{time}0382020702"),
             ),
             (
-                Statement::Erase(Erase { position: Position { epoch: 2, index: 7 }, basis: 3 }),
-                format!("8501{time}0482020703"),
+                Statement::Erase(Erase { position: Position { epoch: 2, index: 7 }, basis: 4 }),
+                format!("8501{time}0482020704"),
             ),
+            (Statement::Void(Void { epoch: 1, from: 300 }), format!("8501{time}050119012c")),
             (
                 observe(&["acme"]),
                 format!("8401{time}06818564{}00075820{cc}5840{}", hex::encode("acme"), "dd".repeat(64)),
@@ -745,10 +779,12 @@ pub(crate) mod tests {
     #[test]
     fn unknown_kinds_and_versions_are_kept_if_they_are_canonical() {
         let unknown = |hex: &str| Leaf::decode(&hex::decode(hex).unwrap()).map(|leaf| leaf.statement);
-        for good in ["83010004", "8401000541ff", "8402000181f6"] {
+        for good in ["83010008", "8401000941ff", "8402000181f6"] {
             assert_eq!(unknown(good), Ok(Statement::Unknown), "{good}");
         }
-        for bad in ["8301001804", "820100", "83014101 04", "01", "83010004ff", "a0", "8301f604"] {
+        for bad in
+            ["8301001808", "820100", "83014101 08", "01", "83010008ff", "a0", "8301f608", "83010004", "8401000501"]
+        {
             assert!(unknown(&bad.replace(' ', "")).is_err(), "{bad}");
         }
     }
@@ -812,13 +848,15 @@ pub(crate) mod tests {
         /// The two ways to read a leaf agree, on what is good and on what is nearly good.
         #[test]
         fn what_is_read_fast_is_what_is_read_by_its_form(
-            statement in 0u8..5, at in 0usize..80, to: u8, cut in 0usize..80, changed: bool, replaced: bool,
+            statement in 0u8..6, at in 0usize..80, to: u8, cut in 0usize..80, changed: bool, replaced: bool,
         ) {
             let replaces = replaced.then_some(Position { epoch: 1, index: 70_000 });
             let mut bytes = leaf(match statement {
                 0 => add(Digest([9; 32]), replaces),
                 1 => Statement::Dispute(Dispute { kind: 1, commitment: Digest([7; 32]), reason: 1, replaces }),
                 2 => Statement::State(State { before: Position { epoch: 0, index: 300 }, root: Digest([3; 32]), count: 1 << 40 }),
+                3 => Statement::Erase(Erase { position: Position { epoch: 3, index: 9 }, basis: 4 }),
+                4 => Statement::Void(Void { epoch: 1, from: 1 << 20 }),
                 _ => Statement::Revoke(Revoke { position: Position { epoch: 0, index: 1 << 33 }, reason: 2 }),
             })
             .encode();

@@ -12,9 +12,10 @@ use crate::bundle;
 use crate::codec;
 use crate::digest::Digest;
 use crate::entries::{Entries, EntriesError, MAX_LEAVES};
+use crate::erasure::Cuts;
 use crate::names::LogId;
 use crate::serve::Archive;
-use crate::statement::Position;
+use crate::statement::{Position, Statement};
 use crate::tree::edge::Edge;
 use crate::tree::leaf_hash;
 
@@ -136,38 +137,46 @@ impl Path {
     }
 }
 
-/// Which statements are live, by epoch: a bit a leaf.
+/// Which statements are live, by epoch: a bit a leaf, and another while that is worked out.
 #[derive(Default)]
 struct Live(BTreeMap<u32, Vec<u64>>);
 
 impl Live {
     fn after<A: Archive>(archive: &A, logs: &[(LogId, u64)]) -> Result<Self, SurveyError<A::Error>> {
-        let mut live = Self::default();
-        for &(log, size) in logs {
-            live.0.insert(log.epoch, Vec::new());
+        let bits = |size: u64| vec![0; usize::try_from(size.div_ceil(64)).expect("fewer leaves than memory has bits")];
+        let mut live = Self(logs.iter().map(|(log, size)| (log.epoch, bits(*size))).collect());
+        let mut ended = Self(live.0.clone());
+        let mut cuts = Cuts::default();
+        // The newest first: only later logs can void what is in earlier ones, so each is read no further than it counts.
+        for &(log, size) in logs.iter().rev() {
+            let size = size.min(cuts.of(log.epoch));
             read(archive, log, size, |entries| {
                 for (index, entry) in entries.iter() {
                     let (here, statement) = (Position { epoch: log.epoch, index }, &entry.leaf.statement);
                     if statement.commitment().is_some() {
-                        live.set(here, true);
+                        live.set(here);
                     }
-                    if let Some(ended) = statement.ends().filter(|ended| *ended < here) {
-                        live.set(ended, false);
+                    if let Some(end) = statement.ends().filter(|end| *end < here) {
+                        ended.set(end);
+                    }
+                    if let Statement::Void(void) = statement {
+                        cuts.void(here, *void);
                     }
                 }
             })?;
         }
+        for (bits, ended) in live.0.values_mut().zip(ended.0.values()) {
+            bits.iter_mut().zip(ended).for_each(|(bits, ended)| *bits &= !ended);
+        }
         Ok(live)
     }
 
-    fn set(&mut self, at: Position, to: bool) {
-        let Some(bits) = self.0.get_mut(&at.epoch) else { return };
-        let Ok(word) = usize::try_from(at.index / 64) else { return };
-        if to && bits.len() <= word {
-            bits.resize(word + 1, 0);
+    /// Sets the bit of a leaf, if there is such a leaf.
+    fn set(&mut self, at: Position) {
+        let (Some(bits), Ok(word)) = (self.0.get_mut(&at.epoch), usize::try_from(at.index / 64)) else { return };
+        if let Some(bits) = bits.get_mut(word) {
+            *bits |= 1 << (at.index % 64);
         }
-        let Some(bits) = bits.get_mut(word) else { return };
-        *bits = if to { *bits | 1 << (at.index % 64) } else { *bits & !(1 << (at.index % 64)) };
     }
 
     fn is_live(&self, at: Position) -> bool {

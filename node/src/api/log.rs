@@ -101,6 +101,7 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         Statement::Dispute(dispute) => ("dispute", Vec::new(), Some(reason(dispute.reason))),
         Statement::Revoke(revoke) => ("revoke", Vec::new(), Some(reason(revoke.reason))),
         Statement::Erase(erase) => ("erase", Vec::new(), Some(basis(erase.basis))),
+        Statement::Void(void) => ("void", Vec::new(), Some(format!("{}/{}", void.epoch, void.from))),
         Statement::Observe(_) => ("observe", Vec::new(), None),
         Statement::State(_) => ("state", Vec::new(), None),
         Statement::Unknown => ("unknown", Vec::new(), None),
@@ -111,7 +112,9 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         say: say.to_owned(),
         hash: match (&entry.disclosure, statement) {
             (Disclosure::Present(Some(hash)), _) => Some(hash.to_string()),
-            (_, Statement::Revoke(_)) => statement.ends().and_then(|ended| hash_at(view, log, ended)),
+            (_, Statement::Revoke(_) | Statement::Erase(_)) => {
+                statement.ends().and_then(|ended| hash_at(view, log, ended))
+            }
             _ => None,
         },
         labels,

@@ -246,7 +246,7 @@ fn log_form(log: &LogReport) -> Value {
         })),
         "checkpoints": log.checkpoints.len(),
         "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes, "erases": tally.erases,
-        "observes": tally.observes, "states": tally.states, "unknown": tally.unknown,
+        "voids": tally.voids, "observes": tally.observes, "states": tally.states, "unknown": tally.unknown,
         "opened": tally.opened, "unopened": tally.adds + tally.disputes - tally.opened,
         "erased": log.erased.iter().map(|(by, erase)| json!({ "position": erase.position.to_string(), "by": by, "basis": basis(erase) })).collect::<Vec<_>>(), "live": log.live,
         "first": log.times.map(|(first, _)| first.to_string()), "last": log.times.map(|(_, last)| last.to_string()),

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use hashmesh_protocol::catalog::{ContentId, Curator};
+use hashmesh_protocol::catalog::Curator;
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Admitted, Damage, Ledger, Log, Mark};
 use hashmesh_protocol::names::LogId;
-use hashmesh_protocol::serve;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use super::{Store, StoreError, StoredLog};
@@ -85,42 +84,24 @@ pub fn load<S: Store>(
     let evidence = evidence.collect::<Result<Vec<_>, _>>().map_err(StoreError::Evidence)?;
     for accused in evidence.iter().map(Evidence::accused) {
         if let Accused::Log(log) = accused {
-            freeze(store, &ledger, curator, log, |_| ())?;
             let settled = ledger.log(log).map_or(0, Log::settled_size);
+            curator.freeze(log, settled, |_| ());
+            store.unhide(log, settled)?;
             ledger.unerase(log, settled);
         }
     }
     Ok(Loaded { ledger, cut, evidence })
 }
 
-/// Takes the effect from what is not settled of a log whose author has signed two histories (SPEC 18.5).
-pub fn freeze<S: Store>(
-    store: &mut S,
-    ledger: &Ledger,
-    curator: &mut Curator,
-    log: LogId,
-    changed: impl FnMut(ContentId),
-) -> Result<(), StoreError> {
-    let (size, settled) = ledger.log(log).map_or((0, 0), |log| (log.size(), log.settled_size()));
-    let revived = serve::ended_only_beyond(store, log, settled, size)?;
-    curator.freeze(log, settled..size, &revived, changed);
-    store.unhide(log, settled)
-}
-
-/// Gives effect to what has been settled of a frozen log after all.
-pub fn thaw<S: Store>(
-    store: &mut S,
-    curator: &mut Curator,
-    log: LogId,
-    settled: u64,
-    mut changed: impl FnMut(ContentId),
-) -> Result<(), StoreError> {
-    while let Some(from) = curator.frozen_from(log).filter(|from| *from < settled) {
+/// Hides what leaves of a frozen log have erased, once it is known how many of them are settled: those count (SPEC 18.5).
+pub fn hide_settled<S: Store>(store: &mut S, log: LogId, settled: u64) -> Result<(), StoreError> {
+    let mut from = 0;
+    while from < settled {
         let bundles = store.bundles(log, from, settled.min(from + PIECE), usize::MAX)?;
         let entries = Entries::read(log, from, bundles.leaves, bundles.openings);
         let entries = entries.map_err(|error| StoreError::Leaves(log, error))?;
         store.hide(&entries)?;
-        curator.thaw(&entries, &mut changed);
+        from = entries.end();
     }
     Ok(())
 }

@@ -92,11 +92,13 @@ pub fn list<F: Files>(
         let mut chosen = Vec::new();
         for log in logs_of_one {
             if let Some(covered) = choose(files, log, report.is_forked(log.log), at)? {
-                replay_to(files, log, covered.size, &mut replay)?;
+                replay.expect(log.log.epoch, covered.size);
                 chosen.push((log, covered));
             }
         }
-        // Only now is it known what later logs of the member have ended in earlier ones.
+        for (log, covered) in chosen.iter().rev() {
+            replay_to(files, log, covered.size, &mut replay)?;
+        }
         for (log, Covered { size, root, settled }) in chosen {
             let mut tree = Growth::default();
             live_of(files, log, size, &replay, &mut tree, &mut visit)?;
@@ -181,9 +183,9 @@ fn replay_to<F: Files>(files: &F, log: &LogReport, size: u64, replay: &mut Repla
             if let Some(finding) = piece.findings.pop() {
                 return Err(Box::new(finding));
             }
-            for (says, ends) in piece.says {
+            for act in piece.says {
                 if index < size {
-                    replay.take(Position { epoch: log.log.epoch, index }, says, ends);
+                    replay.take(Position { epoch: log.log.epoch, index }, act);
                 }
                 index += 1;
             }

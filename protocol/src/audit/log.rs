@@ -31,7 +31,7 @@ pub struct LogReport {
     pub checkpoints: Vec<Covered>,
     /// What the leaves say.
     pub tally: Tally,
-    /// How many of the adds and disputes are live.
+    /// How many of the adds and disputes are live, as far as this log tells: later ones of its member may have ended more.
     pub live: u64,
     /// The author's times of the first and the last leaf, if there is one.
     pub times: Option<(Timestamp, Timestamp)>,
@@ -205,6 +205,7 @@ impl<F: Files> Audit<'_, F> {
         let size = newest.checkpoint.size;
         let sizes: Vec<u64> = older.iter().map(|kept| kept.checkpoint.size).collect();
         let mut walk = Walk::default();
+        walk.replay.expect(self.log.epoch, size);
         let (files, log) = (self.files, self.log);
         let mut number = 0;
         while number < size.div_ceil(PIECE) {
@@ -282,8 +283,8 @@ impl Walk {
             piece.hashes.iter().zip(self.size..size).for_each(|(hash, _)| growth.push(0, *hash));
             self.prefixes.push(growth.root());
         }
-        for (index, (says, ends)) in (self.size..).zip(&piece.says) {
-            self.replay.take(Position { epoch: log.epoch, index }, *says, *ends);
+        for (index, act) in (self.size..).zip(&piece.says) {
+            self.replay.take(Position { epoch: log.epoch, index }, *act);
         }
         self.tally.add(&piece.tally);
         self.times = Some((self.times.map_or(piece.times.0, |(first, _)| first), piece.times.1));

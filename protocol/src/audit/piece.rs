@@ -3,13 +3,14 @@
 
 use super::growth::complete;
 use super::remarks::Remark;
+use super::replay::Act;
 use super::{Fault, FileFault, Files, Finding};
 use crate::bundle;
 use crate::digest::Digest;
 use crate::export;
 use crate::names::LogId;
 use crate::opening::{MAX_OPENING, commitment};
-use crate::statement::{Erase, Leaf, MAX_LEAF, Position, Statement};
+use crate::statement::{Erase, Leaf, MAX_LEAF, Statement};
 use crate::time::Timestamp;
 use crate::tree::leaf_hash;
 use crate::tree::tile::{TILE_WIDTH, TileKind};
@@ -33,6 +34,8 @@ pub struct Tally {
     pub revokes: u64,
     /// Erasures.
     pub erases: u64,
+    /// Leaves that void the end of an earlier log.
+    pub voids: u64,
     /// Remarks about others' logs.
     pub observes: u64,
     /// Remarks about the own list.
@@ -49,6 +52,7 @@ impl Tally {
         self.disputes += other.disputes;
         self.revokes += other.revokes;
         self.erases += other.erases;
+        self.voids += other.voids;
         self.observes += other.observes;
         self.states += other.states;
         self.unknown += other.unknown;
@@ -62,8 +66,8 @@ pub(super) struct Piece {
     pub(super) hashes: Vec<Digest>,
     /// The root over them, if they are 256.
     pub(super) top: Option<Digest>,
-    /// What each leaf does to what is live: whether it says something, and what it ends.
-    pub(super) says: Vec<(bool, Option<Position>)>,
+    /// What each leaf does to what is live.
+    pub(super) says: Vec<Act>,
     /// What is erased, and by which leaf.
     pub(super) erased: Vec<(u64, Erase)>,
     /// What is remarked, by index.
@@ -149,7 +153,11 @@ impl Reader {
             }
             last = Some(leaf.time);
             let commitment = leaf.statement.commitment().map(|(_, commitment)| commitment);
-            piece.says.push((commitment.is_some(), leaf.statement.ends()));
+            piece.says.push(match &leaf.statement {
+                Statement::Void(void) => Act::Void(*void),
+                Statement::Erase(erase) => Act::Erase(*erase),
+                statement => Act::Say { committed: commitment.is_some(), ends: statement.ends() },
+            });
             commitments.push(commitment);
             let tally = &mut piece.tally;
             *match &leaf.statement {
@@ -160,6 +168,7 @@ impl Reader {
                     piece.erased.push((index, *erase));
                     &mut tally.erases
                 }
+                Statement::Void(_) => &mut tally.voids,
                 Statement::Observe(observe) => {
                     piece.remarks.push((index, Remark::Observe(observe.clone())));
                     &mut tally.observes

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hashmesh::store::{Record, Store, freeze, thaw};
+use hashmesh::store::{Record, Store, hide_settled};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::engine::{Effect, Input, Relay};
 use hashmesh_protocol::entries::LateOpening;
 use hashmesh_protocol::key::PublicKey;
+use hashmesh_protocol::ledger::Log;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::serve::{self, Archive};
 use hashmesh_protocol::survey;
@@ -242,12 +243,16 @@ impl Sim {
                 return live.engine.step(Input::Surveyed { logs, survey }, clock);
             }
             Effect::Freeze(log) => {
-                let frozen = freeze(&mut node.disk, live.engine.ledger(), &mut live.curator, log, |_| ());
-                frozen.expect("a simulated disk does not fail");
+                let settled = live.engine.ledger().log(log).map_or(0, Log::settled_size);
+                live.curator.freeze(log, settled, |_| ());
+                node.disk.unhide(log, settled).expect("a simulated disk does not fail");
             }
             Effect::GossipEvidence(message) => self.flood(member, None, &message),
             Effect::ShowSettled(log, size) => {
-                thaw(&mut node.disk, &mut live.curator, log, size, |_| ()).expect("a simulated disk does not fail");
+                if live.curator.is_frozen(log) {
+                    hide_settled(&mut node.disk, log, size).expect("a simulated disk does not fail");
+                    live.curator.freeze(log, size, |_| ());
+                }
                 let _nobody_asks = live.curator.settle(log, size);
             }
             Effect::Show(admitted) => live.curator.show(&admitted.entries, |_| ()),

@@ -108,6 +108,7 @@ fn parts(report: &Report, live: &Live) -> (&'static str, String, String) {
         Statement::Dispute(dispute) => ("dispute", reason(dispute.reason)),
         Statement::Revoke(_)
         | Statement::Erase(_)
+        | Statement::Void(_)
         | Statement::Observe(_)
         | Statement::State(_)
         | Statement::Unknown => ("unknown", String::new()),

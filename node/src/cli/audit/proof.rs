@@ -124,20 +124,18 @@ fn said(proven: &Proven) -> String {
         (None, None) => String::new(),
     };
     let reason = |number: u64| Reason::from_number(number).map_or(number.to_string(), |reason| reason.to_string());
+    let basis = |number: u64| Basis::from_number(number).map_or(number.to_string(), |basis| basis.to_string());
     let what = match &leaf.statement {
         Statement::Add(add) => format!("adds {} as {}", about(), labels(proven, add.labels.codes()).join("+")),
         Statement::Dispute(dispute) => format!("disputes {} ({})", about(), reason(dispute.reason)),
         Statement::Revoke(revoke) => format!("revokes {} ({})", revoke.position, reason(revoke.reason)),
         Statement::Erase(erase) => format!("erases {} ({})", erase.position, basis(erase.basis)),
+        Statement::Void(void) => format!("voids its log {} from {} on", void.epoch, void.from),
         Statement::Observe(observe) => format!("has seen {} other logs", observe.all().len()),
         Statement::State(state) => format!("has {} live statements before {}", state.count, state.before),
         Statement::Unknown => "says something that this version of hashmesh does not know".to_owned(),
     };
     format!("{} {what}, at {}/{}, by its clock {}", log.member, log.epoch, proven.index, leaf.time)
-}
-
-fn basis(number: u64) -> String {
-    Basis::from_number(number).map_or_else(|| number.to_string(), |basis| basis.to_string())
 }
 
 fn labels(proven: &Proven, codes: &[u16]) -> Vec<String> {
@@ -147,11 +145,14 @@ fn labels(proven: &Proven, codes: &[u16]) -> Vec<String> {
 
 fn form(proven: &Proven) -> Value {
     let leaf = &proven.leaf;
+    let reason = |number: u64| Reason::from_number(number).map_or(number.to_string(), |reason| reason.to_string());
+    let basis = |number: u64| Basis::from_number(number).map_or(number.to_string(), |basis| basis.to_string());
     let (say, reason) = match &leaf.statement {
         Statement::Add(_) => ("add", None),
-        Statement::Dispute(dispute) => ("dispute", Some(dispute.reason)),
-        Statement::Revoke(revoke) => ("revoke", Some(revoke.reason)),
-        Statement::Erase(_) => ("erase", None),
+        Statement::Dispute(dispute) => ("dispute", Some(reason(dispute.reason))),
+        Statement::Revoke(revoke) => ("revoke", Some(reason(revoke.reason))),
+        Statement::Erase(erase) => ("erase", Some(basis(erase.basis))),
+        Statement::Void(_) => ("void", None),
         Statement::Observe(_) => ("observe", None),
         Statement::State(_) => ("state", None),
         Statement::Unknown => ("unknown", None),
@@ -160,10 +161,11 @@ fn form(proven: &Proven) -> Value {
     json!({
         "member": proven.log.member.to_string(), "epoch": proven.log.epoch, "index": proven.index, "time": leaf.time.to_string(),
         "say": say, "hash": proven.hash.map(|hash| hash.to_string()), "labels": labels(proven, codes),
-        "reason": reason.map(|number| Reason::from_number(number).map_or(number.to_string(), |reason| reason.to_string())),
+        "reason": reason,
         "not_live": proven.not_live.map(|position| position.to_string()),
         "commitment": leaf.statement.commitment().map(|(_, commitment)| commitment.to_string()),
         "ends": leaf.statement.ends().map(|position| position.to_string()),
+        "voids": if let Statement::Void(void) = &leaf.statement { Some(format!("{}/{}", void.epoch, void.from)) } else { None },
         "network": proven.charter.network().to_string(), "size": proven.checkpoint.size, "root": proven.checkpoint.root.to_string(),
         "cosigned": proven.cosigned.iter().map(|(member, time)| json!({ "witness": member.to_string(), "at": time.to_string() })).collect::<Vec<_>>(),
         "settled": proven.settled.map(|time| time.to_string()),
