@@ -63,7 +63,7 @@ async fn a_follower_reads_along_and_says_nothing() {
     let key = "00".repeat(32);
     for arguments in [
         &["sign-alone", "--origin", "x"][..],
-        &["backup", "--out", &out],
+        &["backup", &out],
         &["signer", "adopt", "--only-one-of", "acme"],
         &["revoke", &pdq(1).to_string()],
     ] {

@@ -121,9 +121,6 @@ listen = [\"{listen}\"]
 # Where the other members' nodes are. Their identities come from their cards, so an address is all that is needed:
 #   bolt = [\"/dns/hashmesh.bolt.example/tcp/4600\"]
 [peers]
-
-# Who may follow this node: read along, and nothing else. `hashmesh followers add` writes here.
-[followers]
 "
         )
     }
