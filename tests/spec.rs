@@ -6,6 +6,7 @@ mod architecture;
 mod audit;
 mod backup;
 mod crash;
+mod erasure;
 mod forks;
 mod gossip;
 mod hostile;

@@ -265,12 +265,14 @@ impl Driver {
                 Effect::Survey(logs) => self.survey(logs),
                 Effect::Freeze(log) => self.showing(|this, changed| {
                     let settled = this.engine.ledger().log(log).map_or(0, Log::settled_size);
+                    this.store.freeze(log, settled);
                     this.curator.freeze(log, settled, changed);
                 }),
                 Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
                 Effect::ShowSettled(log, size) => self.showing(|this, changed| {
                     // Of a frozen log, what is settled after all has effect again.
                     if this.curator.is_frozen(log) {
+                        this.store.freeze(log, size);
                         this.curator.freeze(log, size, &mut *changed);
                     }
                     this.curator.settle(log, size).for_each(changed);

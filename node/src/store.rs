@@ -61,8 +61,11 @@ pub trait Store: Archive<Error = StoreError> + Sized + Sync {
     fn logs(&self) -> Result<Vec<StoredLog>, StoreError>;
 
     /// Takes note of leaves that were read back and that the ledger has taken, in order: what [`Archive::subtree`] answers
-    /// from is derived from them.
+    /// from is derived from them, and which openings [`Archive::bundles`] hides because they are erased.
     fn restored(&self, admitted: &Admitted);
+
+    /// Only the first `size` leaves of a log count: what the others erase is not hidden.
+    fn freeze(&self, log: LogId, size: u64);
 
     /// Makes this mark, which the log has reached, its end: whatever is stored beyond is cut off, and appending goes on here.
     fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError>;

@@ -21,7 +21,7 @@ use hashmesh_protocol::engine::{Alarm, Draft, Input, Outcome, Publication, Silen
 use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::opening::Salt;
-use hashmesh_protocol::statement::{Labels, Position, Reason};
+use hashmesh_protocol::statement::{Basis, Labels, Position, Reason};
 use hashmesh_protocol::time::Timestamp;
 use network::{Event, Network};
 pub use node::{Crash, Node};
@@ -145,6 +145,11 @@ impl Sim {
     /// A member revokes what it says about a content hash.
     pub fn revokes(&mut self, member: &str, hash: ContentHash) -> u64 {
         self.publishes(member, vec![Draft::Revoke { target: Target::Hash(hash), reason: Reason::Mistake }])
+    }
+
+    /// A member erases what it says about a content hash.
+    pub fn erases(&mut self, member: &str, hash: ContentHash) -> u64 {
+        self.publishes(member, vec![Draft::Erase { target: Target::Hash(hash), basis: Basis::DataSubject }])
     }
 
     /// A member revokes what stands at a place of its log.

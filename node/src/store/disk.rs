@@ -16,11 +16,13 @@ use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::MAX_LEAVES;
+use hashmesh_protocol::erasure::Erasures;
 use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::ledger::{Admitted, Mark};
-use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::{Archive, Bundles};
+use hashmesh_protocol::statement::{Position, Statement};
 use hashmesh_protocol::tree::tile::TILE_HEIGHT;
 use hashmesh_protocol::tree::{leaf_hash, node_hash};
 use parking_lot::RwLock;
@@ -66,6 +68,8 @@ pub struct DiskArchive {
     numbers: RwLock<HashMap<LogId, LogNumber>>,
     /// Hashes of the trees from the height of a tile on, by log and level.
     subtrees: RwLock<HashMap<LogId, BTreeMap<u32, Vec<Digest>>>>,
+    /// What members have erased: hidden from whoever reads.
+    erasures: RwLock<HashMap<MemberId, Erasures>>,
     /// Leaves of each log that are durable and in the tree. Rows are visible before, as they are written.
     ends: RwLock<HashMap<LogId, u64>>,
 }
@@ -100,6 +104,7 @@ impl DiskStore {
             rows: RwLock::default(),
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
+            erasures: RwLock::default(),
             ends: RwLock::default(),
         };
         let (marks, logs) = (tree("marks")?, tree("logs")?);
@@ -301,6 +306,10 @@ impl Store for DiskStore {
         self.archive.grow(admitted);
     }
 
+    fn freeze(&self, log: LogId, size: u64) {
+        self.archive.erasures.write().entry(log.member).or_default().freeze(log.epoch, size);
+    }
+
     fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError> {
         let number = self.number(log)?;
         if self
@@ -453,6 +462,9 @@ impl Archive for DiskArchive {
                 break;
             }
         }
+        if let Some(erasures) = self.erasures.read().get(&log.member) {
+            bundles.openings = erasures.hide(log.epoch, from, bundles.count, bundles.openings);
+        }
         Ok(bundles)
     }
 
@@ -553,7 +565,15 @@ impl DiskArchive {
                 levels.entry(*level).or_default().push(*hash);
             }
         }
-        self.ends.write().insert(admitted.entries.log(), admitted.entries.end());
+        let log = admitted.entries.log();
+        for (index, entry) in admitted.entries.iter() {
+            let statement = &entry.leaf.statement;
+            if matches!(statement, Statement::Erase(_) | Statement::Void(_)) {
+                let at = Position { epoch: log.epoch, index };
+                self.erasures.write().entry(log.member).or_default().take(at, statement);
+            }
+        }
+        self.ends.write().insert(log, admitted.entries.end());
     }
 
     fn unreadable(&self, what: &str) -> StoreError {

@@ -84,7 +84,9 @@ pub fn load<S: Store>(
     let evidence = evidence.collect::<Result<Vec<_>, _>>().map_err(StoreError::Evidence)?;
     for accused in evidence.iter().map(Evidence::accused) {
         if let Accused::Log(log) = accused {
-            curator.freeze(log, ledger.log(log).map_or(0, Log::settled_size), |_| ());
+            let settled = ledger.log(log).map_or(0, Log::settled_size);
+            store.freeze(log, settled);
+            curator.freeze(log, settled, |_| ());
         }
     }
     Ok(Loaded { ledger, cut, evidence })

@@ -151,6 +151,7 @@ impl Engine {
         effects.push(Effect::CommitEvidence(evidence));
         match accused {
             Accused::Log(log) => {
+                self.ledger.freeze(log);
                 effects.push(Effect::Freeze(log));
                 if Some(log) == self.own {
                     // Somebody else signs with this member's key, or did: whatever this node signed next would be a fork.

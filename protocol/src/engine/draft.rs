@@ -6,7 +6,7 @@ use crate::content_hash::{ContentHash, Emptiness, MAX_PDQ_QUALITY, MIN_PDQ_QUALI
 use crate::digest::Digest;
 use crate::engine::Unpublishable;
 use crate::opening::{MAX_NOTE, Opening, Salt, commitment};
-use crate::statement::{Add, Dispute, Labels, Position, Reason, Statement};
+use crate::statement::{Add, Basis, Dispute, Labels, Position, Reason, Statement};
 use crate::text::is_plain;
 use crate::time::Timestamp;
 
@@ -41,6 +41,13 @@ pub enum Draft {
         target: Target,
         /// Why.
         reason: Reason,
+    },
+    /// Demands that what opens an own statement is deleted everywhere, and ends it.
+    Erase {
+        /// Which.
+        target: Target,
+        /// Why.
+        basis: Basis,
     },
 }
 
@@ -103,7 +110,7 @@ impl Draft {
     pub(super) fn content(&self) -> Option<ContentHash> {
         match self {
             Self::Add { content, .. } | Self::Dispute { content, .. } => Some(content.hash),
-            Self::Revoke { .. } => None,
+            Self::Revoke { .. } | Self::Erase { .. } => None,
         }
     }
 
@@ -118,7 +125,7 @@ impl Draft {
                 incident: *incident,
             }),
             Self::Dispute { reason, .. } => Some(Attributes::Dispute { reason: *reason as u64 }),
-            Self::Revoke { .. } => None,
+            Self::Revoke { .. } | Self::Erase { .. } => None,
         }
     }
 
@@ -139,7 +146,7 @@ impl Draft {
         }
     }
 
-    /// The statement, in the place of an earlier one, with its opening and the hash in it. Not for revocations.
+    /// The statement, in the place of an earlier one, with its opening and the hash in it. Not for revocations and erasures.
     pub(super) fn statement(&self, replaces: Option<Position>) -> Option<(Statement, &[u8], ContentHash)> {
         let (statement, content) = match self {
             Self::Add { content, labels, media, quality, expiry, incident } => {
@@ -159,7 +166,7 @@ impl Draft {
                 let (kind, reason) = (content.hash.kind() as u64, *reason as u64);
                 (Statement::Dispute(Dispute { kind, commitment: content.commitment, reason, replaces }), content)
             }
-            Self::Revoke { .. } => return None,
+            Self::Revoke { .. } | Self::Erase { .. } => return None,
         };
         Some((statement, &content.opening, content.hash))
     }

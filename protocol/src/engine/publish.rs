@@ -13,10 +13,10 @@ use crate::charter::Charter;
 use crate::checkpoint::SignedCheckpoint;
 use crate::content_hash::{ContentHash, Emptiness, MIN_PDQ_QUALITY};
 use crate::entries::{Composer, Entries};
-use crate::ledger::{Admitted, Mark};
+use crate::ledger::{Admitted, Ledger, Mark};
 use crate::names::LogId;
 use crate::policy::effect;
-use crate::statement::{Leaf, Position, Revoke, Statement};
+use crate::statement::{Erase, Leaf, Position, Revoke, Statement};
 use crate::time::Timestamp;
 use crate::wire::Gossip;
 
@@ -83,6 +83,9 @@ pub enum Unpublishable {
     /// It was replaced or withdrawn before.
     #[error("the statement at {0} has ended already, so there is nothing to revoke")]
     Ended(Position),
+    /// It was erased before.
+    #[error("what opens the statement at {0} has been erased already")]
+    Erased(Position),
 }
 
 /// Publications on their way.
@@ -105,6 +108,8 @@ struct Saying {
     about: HashMap<Position, ContentHash>,
     /// Which statements it ends.
     ended: HashSet<Position>,
+    /// Which of them it erases. The ledger knows it as soon as the batch is made.
+    erased: HashSet<Position>,
 }
 
 /// The member's word on a hash: where it stands, since when, and what it says.
@@ -193,6 +198,7 @@ impl Engine {
         let Publishing { small, large, unshown, .. } = &mut self.publishing;
         let mut place = Place {
             charter,
+            ledger: &self.ledger,
             catalog: &self.catalog,
             unshown,
             own,
@@ -275,6 +281,7 @@ impl Engine {
 /// Placing drafts in the batch that is being made.
 struct Place<'a> {
     charter: &'a Charter,
+    ledger: &'a Ledger,
     catalog: &'a Catalog,
     unshown: &'a Saying,
     own: LogId,
@@ -291,6 +298,7 @@ impl Place<'_> {
         draft.check(self.charter, self.now)?;
         match draft {
             Draft::Revoke { target, reason } => self.revoke(*target, *reason as u64),
+            Draft::Erase { target, basis } => self.erase(*target, *basis as u64),
             Draft::Add { .. } | Draft::Dispute { .. } => Ok(self.state(draft)),
         }
     }
@@ -324,15 +332,37 @@ impl Place<'_> {
             }
             Target::Position(position) => (position, self.about(position)?),
         };
+        Ok(self.take_back(position, hash, Statement::Revoke(Revoke { position, reason })))
+    }
+
+    /// Erases what opens a statement, be it live or not.
+    fn erase(&mut self, target: Target, basis: u64) -> Result<Placed, Unpublishable> {
+        let (position, hash) = match target {
+            Target::Hash(hash) => {
+                let word = self.word(&hash).ok_or(Unpublishable::NotSaid(hash))?;
+                (word.position, Some(hash))
+            }
+            Target::Position(position) => (position, self.standing(position)?.0),
+        };
+        let log = LogId { epoch: position.epoch, ..self.own };
+        if self.said.erased.contains(&position) || self.ledger.erased_by(log, position.index).is_some() {
+            return Err(Unpublishable::Erased(position));
+        }
+        self.said.erased.insert(position);
+        Ok(self.take_back(position, hash, Statement::Erase(Erase { position, basis })))
+    }
+
+    /// Says what ends the statement at a place, about a hash if that is known.
+    fn take_back(&mut self, position: Position, hash: Option<ContentHash>, statement: Statement) -> Placed {
         let here = self.here();
-        self.composer.push(Leaf { time: self.time, statement: Statement::Revoke(Revoke { position, reason }) }, None);
+        self.composer.push(Leaf { time: self.time, statement }, None);
         self.said.ended.insert(position);
         if let Some(hash) = hash
             && self.word(&hash).is_some_and(|word| word.position == position)
         {
             self.said.words.insert(hash, None);
         }
-        Ok(Placed::New(here))
+        Placed::New(here)
     }
 
     /// Where the next leaf will stand.
@@ -350,17 +380,22 @@ impl Place<'_> {
 
     /// Which hash the live statement at a place is about; `None` where its opening is missing.
     fn about(&self, position: Position) -> Result<Option<ContentHash>, Unpublishable> {
-        let batches = [&self.said, self.unshown];
-        if batches.iter().any(|batch| batch.ended.contains(&position)) {
-            return Err(Unpublishable::Ended(position));
+        match self.standing(position)? {
+            (hash, true) => Ok(hash),
+            (_, false) => Err(Unpublishable::Ended(position)),
         }
+    }
+
+    /// Which hash the statement at a place is about, if that is known, and whether it may be live.
+    fn standing(&self, position: Position) -> Result<(Option<ContentHash>, bool), Unpublishable> {
+        let batches = [&self.said, self.unshown];
+        let ended = batches.iter().any(|batch| batch.ended.contains(&position));
         if let Some(hash) = batches.iter().find_map(|batch| batch.about.get(&position)) {
-            return Ok(Some(*hash));
+            return Ok((Some(*hash), !ended));
         }
         match self.catalog.standing(LogId { epoch: position.epoch, ..self.own }, position.index) {
-            Standing::Opened { hash, live: true } => Ok(Some(hash)),
-            Standing::Opened { live: false, .. } => Err(Unpublishable::Ended(position)),
-            Standing::Unopened => Ok(None),
+            Standing::Opened { hash, live } => Ok((Some(hash), live && !ended)),
+            Standing::Unopened => Ok((None, !ended)),
             Standing::Nothing => Err(Unpublishable::NoPosition(position)),
         }
     }

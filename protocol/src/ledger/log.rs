@@ -34,6 +34,10 @@ pub struct Log {
     missing: RangeSet<u64>,
     /// How many of them: the ranges may be a million.
     missing_count: u64,
+    /// Leaves whose opening is erased.
+    erased: RangeSet<u64>,
+    /// Those of them whose opening is not here: looked for again if the erasure turns out to be void.
+    gone: RangeSet<u64>,
     remarks: Remarks,
 }
 
@@ -88,6 +92,8 @@ impl Log {
             promised: None,
             missing: RangeSet::new(),
             missing_count: 0,
+            erased: RangeSet::new(),
+            gone: RangeSet::new(),
             remarks: Remarks::default(),
         }
     }
@@ -137,12 +143,12 @@ impl Log {
         self.settled.as_ref().map_or(0, |settled| settled.size())
     }
 
-    /// Whether the first `size` leaves are here, with all their openings.
+    /// Whether the first `size` leaves are here, with all their openings but those that are erased.
     pub fn is_whole_to(&self, size: u64) -> bool {
         size <= self.size() && self.missing_from(0).next().is_none_or(|index| index >= size)
     }
 
-    /// How many leaves' openings are missing.
+    /// How many leaves' openings are missing. Those that are erased are not.
     pub fn missing(&self) -> u64 {
         self.missing_count
     }
@@ -253,8 +259,7 @@ impl Log {
         self.remarks.note(entries, self.promised.is_some());
         for (index, entry) in entries.iter() {
             if entry.disclosure == Disclosure::Missing {
-                self.missing.insert(index..index + 1);
-                self.missing_count += 1;
+                self.miss(index);
             }
         }
         (self.edge.root(), grown.subtrees)
@@ -293,6 +298,36 @@ impl Log {
         Some(reached)
     }
 
+    /// The opening of a leaf is not here.
+    fn miss(&mut self, index: u64) {
+        if self.erased.contains(&index) {
+            self.gone.insert(index..index + 1);
+        } else {
+            self.missing.insert(index..index + 1);
+            self.missing_count += 1;
+        }
+    }
+
+    /// The opening of a leaf, which may not be here yet, is erased.
+    pub(super) fn erase(&mut self, index: u64) {
+        let Some(end) = index.checked_add(1) else { return };
+        self.erased.insert(index..end);
+        if self.opened(index) {
+            self.gone.insert(index..end);
+        }
+    }
+
+    /// These are all that are erased.
+    pub(super) fn erased_are(&mut self, indices: impl Iterator<Item = u64>) {
+        self.erased = RangeSet::new();
+        for gone in std::mem::take(&mut self.gone).iter() {
+            self.missing.insert(gone.clone());
+            self.missing_count += gone.end - gone.start;
+        }
+        indices.for_each(|index| self.erase(index));
+    }
+
+    /// The opening of a leaf is missing no longer; `false` if it was not.
     pub(super) fn opened(&mut self, index: u64) -> bool {
         let missing = self.missing.contains(&index);
         if missing {

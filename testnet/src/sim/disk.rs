@@ -1,16 +1,19 @@
 //! A simulated disk: what was committed survives, what was only written may not.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use hashmesh::store::{Record, Store, StoreError, StoredLog};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::erasure::Erasures;
 use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::ledger::{Admitted, Mark};
-use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::{Archive, Bundles};
+use hashmesh_protocol::statement::{Leaf, Position};
 use hashmesh_protocol::tree::{leaf_hash, node_hash};
 
 /// A store in memory that can lose what was not committed.
@@ -18,6 +21,8 @@ use hashmesh_protocol::tree::{leaf_hash, node_hash};
 pub struct Disk {
     logs: BTreeMap<LogId, Stored>,
     evidence: BTreeMap<Accused, Vec<u8>>,
+    /// How much of a log counts whose key has signed two histories.
+    frozen: Arc<Mutex<BTreeMap<LogId, u64>>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -96,6 +101,21 @@ impl Disk {
         }
     }
 
+    /// What a member has erased.
+    fn erasures(&self, member: MemberId) -> Erasures {
+        let mut erasures = Erasures::default();
+        for (log, stored) in self.logs.iter().filter(|(log, _)| log.member == member) {
+            for (index, leaf) in (0..).zip(stored.leaves.iter().filter_map(|leaf| Leaf::decode(leaf).ok())) {
+                erasures.take(Position { epoch: log.epoch, index }, &leaf.statement);
+            }
+        }
+        for (log, size) in self.frozen.lock().expect("no holder panics").iter().filter(|(log, _)| log.member == member)
+        {
+            erasures.freeze(log.epoch, *size);
+        }
+        erasures
+    }
+
     /// Forgets the opening of a leaf, as if it had never been received.
     pub fn forget_opening(&mut self, log: LogId, index: usize) {
         self.put_opening(log, index, Vec::new());
@@ -127,6 +147,10 @@ impl Store for Disk {
     }
 
     fn restored(&self, _admitted: &Admitted) {}
+
+    fn freeze(&self, log: LogId, size: u64) {
+        self.frozen.lock().expect("no holder panics").insert(log, size);
+    }
 
     fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError> {
         let stored = self.logs.entry(log).or_default();
@@ -189,6 +213,7 @@ impl Archive for Disk {
             bundle::push(&mut bundles.openings, opening);
             bundles.count += 1;
         }
+        bundles.openings = self.erasures(log.member).hide(log.epoch, from, bundles.count, bundles.openings);
         Ok(bundles)
     }
 

@@ -243,11 +243,13 @@ impl Sim {
             }
             Effect::Freeze(log) => {
                 let settled = live.engine.ledger().log(log).map_or(0, Log::settled_size);
+                node.disk.freeze(log, settled);
                 live.curator.freeze(log, settled, |_| ());
             }
             Effect::GossipEvidence(message) => self.flood(member, None, &message),
             Effect::ShowSettled(log, size) => {
                 if live.curator.is_frozen(log) {
+                    node.disk.freeze(log, size);
                     live.curator.freeze(log, size, |_| ());
                 }
                 let _nobody_asks = live.curator.settle(log, size);
