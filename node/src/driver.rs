@@ -33,7 +33,7 @@ use crate::pen::Pen;
 use crate::quarantine::{Pace, Quarantine, Subject};
 use crate::sentence::sentence;
 use crate::signer::SignerError;
-use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError, hide_settled};
+use crate::store::{DiskStore, HeadsFile, Record, Store as _, StoreError};
 
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
@@ -268,19 +268,18 @@ impl Driver {
                 Effect::Survey(logs) => self.survey(logs),
                 Effect::Freeze(log) => self.showing(|this, changed| {
                     let settled = this.engine.ledger().log(log).map_or(0, Log::settled_size);
+                    this.store.freeze(log, settled);
                     this.curator.freeze(log, settled, changed);
-                    this.store.unhide(log, settled)
-                })?,
+                }),
                 Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
                 Effect::ShowSettled(log, size) => self.showing(|this, changed| {
                     // Of a frozen log, what is settled after all has effect again.
                     if this.curator.is_frozen(log) {
-                        hide_settled(&mut this.store, log, size)?;
+                        this.store.freeze(log, size);
                         this.curator.freeze(log, size, &mut *changed);
                     }
                     this.curator.settle(log, size).for_each(changed);
-                    Ok::<_, StoreError>(())
-                })?,
+                }),
                 Effect::Show(admitted) => self.show(&admitted.entries),
                 Effect::ShowOpening(late) => self.showing(|this, changed| this.curator.open(&late, changed)),
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::cosignature::{SettledCheckpoint, SettlementError};
-use hashmesh_protocol::entries::{Entries, EntriesError, LateOpening};
+use hashmesh_protocol::entries::{EntriesError, LateOpening};
 use hashmesh_protocol::evidence::{Evidence, EvidenceError};
 use hashmesh_protocol::ledger::{Admitted, Damage, Mark};
 use hashmesh_protocol::names::LogId;
@@ -29,7 +29,7 @@ use hashmesh_protocol::time::Timestamp;
 
 pub use disk::{DiskArchive, DiskStore};
 pub use heads::{HeadsFile, Shrunk};
-pub use load::{Loaded, hide_settled, load};
+pub use load::{Loaded, load};
 pub use open::unless_damaged;
 
 use crate::folder::FolderError;
@@ -64,8 +64,11 @@ pub trait Store: Archive<Error = StoreError> + Sized + Sync {
     fn logs(&self) -> Result<Vec<StoredLog>, StoreError>;
 
     /// Takes note of leaves that were read back and that the ledger has taken, in order: what [`Archive::subtree`] answers
-    /// from is derived from them.
+    /// from is derived from them, and which openings [`Archive::bundles`] hides because they are erased.
     fn restored(&self, admitted: &Admitted);
+
+    /// Only the first `size` leaves of a log count: what the others erase is not hidden.
+    fn freeze(&self, log: LogId, size: u64);
 
     /// Makes this mark, which the log has reached, its end: whatever is stored beyond is cut off, and appending goes on here.
     fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError>;
@@ -78,13 +81,6 @@ pub trait Store: Archive<Error = StoreError> + Sized + Sync {
 
     /// The largest settled checkpoint that was committed of a log.
     fn settled(&self, log: LogId) -> Result<Option<Note>, StoreError>;
-
-    /// Hides openings that these leaves have erased, after all: they had counted as never said.
-    fn hide(&mut self, entries: &Entries) -> Result<(), StoreError>;
-
-    /// Shows openings again that leaves of a log, from this one on, have erased, unless they are deleted: those leaves count as
-    /// never said.
-    fn unhide(&mut self, log: LogId, from: u64) -> Result<(), StoreError>;
 
     /// Deletes for good the openings that were erased before a moment. When this returns, nothing that is stored opens them.
     fn shred(&mut self, before: Timestamp) -> Result<u64, StoreError>;

@@ -375,6 +375,11 @@ impl Engine {
         }
         let evidence: BTreeMap<Accused, Arc<Evidence>> =
             evidence.into_iter().map(|evidence| (evidence.accused(), Arc::new(evidence))).collect();
+        for accused in evidence.keys() {
+            if let Accused::Log(log) = accused {
+                ledger.freeze(*log);
+            }
+        }
         let mut voice = Voice::new(signed, restored.log);
         if own.is_some_and(|own| evidence.contains_key(&Accused::Log(own))) {
             voice.diverges();

@@ -104,28 +104,15 @@ pub struct Entries {
     openings: Vec<u8>,
 }
 
-/// An opening that a leaf wants deleted (SPEC 20.1).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Erasure {
-    /// Of which log.
-    pub log: LogId,
-    /// Of which leaf.
-    pub index: u64,
-    /// By which leaf of the same member's.
-    pub by: Position,
-    /// The time of that, by its author's clock.
-    pub time: Timestamp,
-}
-
 impl Entries {
-    /// The openings that these leaves want deleted; only what stands before a leaf can be (SPEC 11.3).
-    pub fn erasures(&self) -> impl Iterator<Item = Erasure> {
+    /// The openings that these leaves want deleted: of which log of the author's and which leaf, and when it says so. Only what stands
+    /// before a leaf can be (SPEC 11.3).
+    pub fn erasures(&self) -> impl Iterator<Item = (LogId, u64, Timestamp)> {
         let log = self.log;
         self.iter().filter_map(move |(index, entry)| {
             let Statement::Erase(erase) = &entry.leaf.statement else { return None };
             let (at, by) = (erase.position, Position { epoch: log.epoch, index });
-            let of = LogId { epoch: at.epoch, ..log };
-            (at < by).then_some(Erasure { log: of, index: at.index, by, time: entry.leaf.time })
+            (at < by).then_some((LogId { epoch: at.epoch, ..log }, at.index, entry.leaf.time))
         })
     }
 

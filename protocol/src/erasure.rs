@@ -4,7 +4,9 @@
 //! arrive. Neither knows openings, clocks or disks: when something erased is deleted is the engine's business, how the store's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
+use crate::bundle;
 use crate::statement::{Position, Statement, Void};
 
 /// From which leaf on each of a member's logs counts as never said.
@@ -72,6 +74,15 @@ impl Cuts {
     }
 }
 
+/// What may be erased now, or no longer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// What stands there.
+    One(Position),
+    /// Anything of the member's.
+    Many,
+}
+
 /// What a member has erased.
 #[derive(Clone, Debug, Default)]
 pub struct Erasures {
@@ -81,12 +92,14 @@ pub struct Erasures {
 }
 
 impl Erasures {
-    /// Takes the statement at a place. `true` if something else may be erased now.
-    pub fn take(&mut self, at: Position, statement: &Statement) -> bool {
+    /// Takes the statement at a place, and tells what else may be erased now.
+    pub fn take(&mut self, at: Position, statement: &Statement) -> Option<Change> {
         match statement {
-            Statement::Erase(erase) if erase.position < at => self.said.entry(erase.position).or_default().insert(at),
-            Statement::Void(void) => self.cuts.void(at, *void) && !self.said.is_empty(),
-            _ => false,
+            Statement::Erase(erase) if erase.position < at => {
+                self.said.entry(erase.position).or_default().insert(at).then_some(Change::One(erase.position))
+            }
+            Statement::Void(void) => (self.cuts.void(at, *void) && !self.said.is_empty()).then_some(Change::Many),
+            _ => None,
         }
     }
 
@@ -95,15 +108,39 @@ impl Erasures {
         self.cuts.freeze(epoch, size) && !self.said.is_empty()
     }
 
+    /// Whether a log is frozen.
+    pub fn is_frozen(&self, epoch: u32) -> bool {
+        self.cuts.is_frozen(epoch)
+    }
+
     /// The first leaf that erases what stands at a place, if one does.
     pub fn by(&self, at: Position) -> Option<Position> {
         self.said.get(&at)?.iter().find(|by| self.cuts.has_effect(**by)).copied()
     }
 
-    /// All that is erased of one log, with the leaf that does it.
-    pub fn of(&self, epoch: u32) -> impl Iterator<Item = (u64, Position)> {
-        let of_log = Position { epoch, index: 0 }..=Position { epoch, index: u64::MAX };
-        self.said.range(of_log).filter_map(|(at, _)| Some((at.index, self.by(*at)?)))
+    /// All that is erased of one log.
+    pub fn of(&self, epoch: u32) -> impl Iterator<Item = u64> {
+        self.within(epoch, 0..u64::MAX)
+    }
+
+    /// What is erased of these leaves of a log.
+    pub fn within(&self, epoch: u32, leaves: Range<u64>) -> impl Iterator<Item = u64> {
+        let places = Position { epoch, index: leaves.start }..Position { epoch, index: leaves.end.max(leaves.start) };
+        self.said.range(places).filter(|(at, _)| self.by(**at).is_some()).map(|(at, _)| at.index)
+    }
+
+    /// A bundle of openings that begins at a leaf of a log, without those that are erased.
+    pub fn hide(&self, epoch: u32, first: u64, count: u64, openings: Vec<u8>) -> Vec<u8> {
+        let mut erased = self.within(epoch, first..first.saturating_add(count)).peekable();
+        if erased.peek().is_none() {
+            return openings;
+        }
+        let mut shown = Vec::with_capacity(openings.len());
+        for (index, opening) in (first..).zip(bundle::entries(&openings)) {
+            let hidden = erased.next_if_eq(&index).is_some();
+            bundle::push(&mut shown, if hidden { &[] } else { opening.unwrap_or_default() });
+        }
+        shown
     }
 }
 
@@ -143,13 +180,19 @@ mod tests {
     #[test]
     fn what_is_erased_comes_back_if_the_erasure_is_void() {
         let mut erasures = Erasures::default();
-        assert!(!erasures.take(at(0, 5), &erase(0, 5)), "nothing that comes later can be erased");
-        assert!(erasures.take(at(0, 5), &erase(0, 1)));
-        assert!(erasures.take(at(0, 6), &erase(0, 2)));
-        assert_eq!(erasures.of(0).collect::<Vec<_>>(), [(1, at(0, 5)), (2, at(0, 6))]);
-        assert!(erasures.take(at(1, 0), &Statement::Void(Void { epoch: 0, from: 5 })));
+        assert_eq!(erasures.take(at(0, 5), &erase(0, 5)), None, "nothing that comes later can be erased");
+        assert_eq!(erasures.take(at(0, 5), &erase(0, 1)), Some(Change::One(at(0, 1))));
+        assert_eq!(erasures.take(at(0, 6), &erase(0, 2)), Some(Change::One(at(0, 2))));
+        assert_eq!(erasures.of(0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(erasures.by(at(0, 1)), Some(at(0, 5)));
+        let openings = b"\x00\x01a\x00\x01b\x00\x01c".to_vec();
+        assert_eq!(erasures.hide(0, 0, 3, openings.clone()), b"\x00\x01a\x00\x00\x00\x00");
+        assert_eq!(erasures.hide(0, 3, 3, openings.clone()), openings);
+        let void = Statement::Void(Void { epoch: 0, from: 5 });
+        assert_eq!(erasures.take(at(1, 0), &void), Some(Change::Many));
         assert_eq!((erasures.of(0).count(), erasures.by(at(0, 1))), (0, None));
-        assert!(erasures.take(at(1, 1), &erase(0, 2)));
+        assert_eq!(erasures.hide(0, 0, 3, openings.clone()), openings);
+        assert_eq!(erasures.take(at(1, 1), &erase(0, 2)), Some(Change::One(at(0, 2))));
         assert_eq!(erasures.by(at(0, 2)), Some(at(1, 1)));
     }
 }

@@ -22,15 +22,19 @@ use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::cosignature::{SettledCheckpoint, SettlementError};
 use crate::digest::Digest;
 use crate::entries::{Entries, LateOpening};
+use crate::erasure::{Change, Erasures};
 use crate::federation::Federation;
-use crate::names::LogId;
+use crate::names::{LogId, MemberId};
 use crate::note::Note;
+use crate::statement::{Position, Statement};
 use crate::tree::tile::TILE_HEIGHT;
 
 /// Every log of a federation, as far as this node has it.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     logs: BTreeMap<LogId, Log>,
+    /// What members have erased: that is looked for no longer, and missed by nobody (SPEC 20.3).
+    erasures: BTreeMap<MemberId, Erasures>,
 }
 
 /// Leaves that have been admitted: well-formed, in their place, and part of the tree that is vouched for.
@@ -215,7 +219,7 @@ impl Ledger {
     /// Empty logs for every log of the federation.
     pub fn new(federation: &Federation) -> Self {
         let logs = federation.logs().iter().map(|(&log, key)| (log, Log::new(key.clone()))).collect();
-        Self { logs }
+        Self { logs, erasures: BTreeMap::new() }
     }
 
     /// One log.
@@ -271,7 +275,7 @@ impl Ledger {
         }
         let (root, subtrees) = log.accept(grown, &entries);
         log.keep(checkpoint.clone());
-        self.erase(&entries);
+        self.note_erasures(&entries);
         let checkpoint = (checkpoint.size() == entries.end()).then_some(checkpoint);
         Ok(Admission::New(Box::new(Admitted { entries, subtrees, root, checkpoint })))
     }
@@ -293,23 +297,50 @@ impl Ledger {
             return Err(Refusal::TimeGoesBack { log: id, index: entries.first() });
         }
         let (root, subtrees) = log.accept(grown, &entries);
-        self.erase(&entries);
+        self.note_erasures(&entries);
         Ok(Admitted { entries, subtrees, root, checkpoint: None })
     }
 
-    fn erase(&mut self, entries: &Entries) {
-        for erasure in entries.erasures() {
-            if let Some(log) = self.logs.get_mut(&erasure.log) {
-                log.erase(erasure.index, erasure.by);
+    /// Notes what leaves that were just accepted erase, and void.
+    fn note_erasures(&mut self, entries: &Entries) {
+        let LogId { member, epoch } = entries.log();
+        for (index, entry) in entries.iter() {
+            let statement = &entry.leaf.statement;
+            if !matches!(statement, Statement::Erase(_) | Statement::Void(_)) {
+                continue;
+            }
+            let erasures = self.erasures.entry(member).or_default();
+            match erasures.take(Position { epoch, index }, statement) {
+                Some(Change::One(at)) if erasures.by(at).is_some() => {
+                    if let Some(log) = self.logs.get_mut(&LogId { member, epoch: at.epoch }) {
+                        log.erase(at.index);
+                    }
+                }
+                Some(Change::Many) => self.review_erased(member),
+                _ => {}
             }
         }
     }
 
-    /// Leaves of a log, from one on, count as never said: what they have erased is not.
-    pub fn unerase(&mut self, id: LogId, from: u64) {
-        for (_, log) in self.logs.iter_mut().filter(|(other, _)| other.member == id.member) {
-            log.unerase(id.epoch, from);
+    /// Works out anew what is erased of a member's logs.
+    fn review_erased(&mut self, member: MemberId) {
+        let Some(erasures) = self.erasures.get(&member) else { return };
+        for (id, log) in self.logs.iter_mut().filter(|(id, _)| id.member == member) {
+            log.erased_are(erasures.of(id.epoch));
         }
+    }
+
+    /// Nothing beyond what is settled of a log counts: its key has signed two histories.
+    pub fn freeze(&mut self, id: LogId) {
+        let settled = self.logs.get(&id).map_or(0, Log::settled_size);
+        if self.erasures.entry(id.member).or_default().freeze(id.epoch, settled) {
+            self.review_erased(id.member);
+        }
+    }
+
+    /// The leaf that erases what stands at a place of a log, if one does.
+    pub fn erased_by(&self, id: LogId, index: u64) -> Option<Position> {
+        self.erasures.get(&id.member)?.by(Position { epoch: id.epoch, index })
     }
 
     /// Takes a checkpoint that the own signer has made over leaves that are held.
@@ -325,11 +356,21 @@ impl Ledger {
         if let Some(log) = self.logs.get_mut(&id) {
             log.settle(settled);
         }
+        self.refreeze(id);
+    }
+
+    /// More may be settled of a frozen log.
+    fn refreeze(&mut self, id: LogId) {
+        if self.erasures.get(&id.member).is_some_and(|erasures| erasures.is_frozen(id.epoch)) {
+            self.freeze(id);
+        }
     }
 
     /// The settled checkpoint that the leaves of a log have just reached, if so.
     pub fn reached(&mut self, id: LogId) -> Option<Arc<SettledCheckpoint>> {
-        self.logs.get_mut(&id)?.reached()
+        let reached = self.logs.get_mut(&id)?.reached();
+        self.refreeze(id);
+        reached
     }
 
     /// Makes a log the own one: it must lead to what this node itself has signed in it, once it reaches that far, and is
@@ -435,6 +476,37 @@ mod tests {
         fn size(&self) -> u64 {
             self.ledger.log(log()).unwrap().size()
         }
+    }
+
+    /// SPEC 20.3.
+    #[test]
+    fn what_is_erased_is_not_missing_unless_the_erasure_does_not_count() {
+        let mut ledger = world().ledger;
+        let closed = |entries: Entries| {
+            let none = [0, 0].repeat(usize::try_from(entries.end() - entries.first()).unwrap());
+            Entries::read(log(), entries.first(), entries.leaves().to_vec(), none).unwrap()
+        };
+        ledger.append(closed(adds(0, 0..3))).unwrap();
+        let state = |ledger: &Ledger| {
+            let log = ledger.log(log()).unwrap();
+            (log.missing_from(0).collect::<Vec<_>>(), log.missing(), log.is_whole_to(2))
+        };
+        assert_eq!(state(&ledger), (vec![0, 1, 2], 3, false));
+        let mut composer = Entries::compose(log(), 3);
+        for index in [0, 1, 1, 7] {
+            let position = Position { epoch: 0, index };
+            let statement = Statement::Erase(crate::statement::Erase { position, basis: 1 });
+            composer.push(crate::statement::Leaf { time: crate::time::Timestamp(1000), statement }, None);
+        }
+        ledger.append(composer.finish().unwrap()).unwrap();
+        assert_eq!(state(&ledger), (vec![2], 1, true));
+        let by = |index| ledger.erased_by(log(), index);
+        assert_eq!(
+            [0, 1, 2, 7].map(by),
+            [Some(3), Some(4), None, None].map(|by| by.map(|index| Position { epoch: 0, index }))
+        );
+        ledger.freeze(log());
+        assert_eq!(state(&ledger), (vec![0, 1, 2], 3, false), "nothing of it is settled");
     }
 
     #[test]

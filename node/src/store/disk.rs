@@ -2,8 +2,9 @@
 //!
 //! Trees of the database: `meta` (format), `logs` (log to number), `leaves` and `openings` (rows of 64, see
 //! [`groups`](super::groups)), `evidence` (by the number of the member's log and the kind of key), `checkpoints` and `settled`
-//! (number and size to note, in pieces like the rows), `holes` (which openings are erased, see [`holes`](super::holes)), `marks` (number to how far the log has come, now and one commit ago).
-//! Openings are encrypted, see [`vault`](super::vault). A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and what it says is
+//! (number and size to note, in pieces like the rows), `holes` (since when openings are erased, see [`holes`](super::holes)),
+//! `marks` (number to how far the log has come, now and one commit ago). Openings are encrypted, see [`vault`](super::vault).
+//! A write to one tree is atomic, across trees it is not: so `marks` comes last and is the commit mark, and what it says is
 //! verified against the leaves when they are loaded.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,13 +16,14 @@ use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
-use hashmesh_protocol::entries::{Entries, Erasure, MAX_LEAVES};
+use hashmesh_protocol::entries::{Entries, MAX_LEAVES};
+use hashmesh_protocol::erasure::Erasures;
 use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::ledger::{Admitted, Mark};
-use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::{Archive, Bundles};
-use hashmesh_protocol::statement::Position;
+use hashmesh_protocol::statement::{Position, Statement};
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::tree::tile::TILE_HEIGHT;
 use hashmesh_protocol::tree::{leaf_hash, node_hash};
@@ -68,12 +70,14 @@ pub struct DiskArchive {
     evidence: sled::Tree,
     settled: sled::Tree,
     vault: Vault,
-    hidden: RwLock<Holes>,
+    holes: RwLock<Holes>,
     /// Held while rows are written, so that nobody reads some pieces of a row before that and others after.
     rows: RwLock<()>,
     numbers: RwLock<HashMap<LogId, LogNumber>>,
     /// Hashes of the trees from the height of a tile on, by log and level.
     subtrees: RwLock<HashMap<LogId, BTreeMap<u32, Vec<Digest>>>>,
+    /// What members have erased: hidden from whoever reads.
+    erasures: RwLock<HashMap<MemberId, Erasures>>,
     /// Leaves of each log that are durable and in the tree. Rows are visible before, as they are written.
     ends: RwLock<HashMap<LogId, u64>>,
 }
@@ -102,7 +106,7 @@ impl DiskStore {
         let archive = DiskArchive {
             path: path.to_owned(),
             vault: Vault::open(path, openings.is_empty())?,
-            hidden: RwLock::default(),
+            holes: RwLock::default(),
             leaves: tree("leaves")?,
             openings,
             checkpoints: tree("checkpoints")?,
@@ -111,6 +115,7 @@ impl DiskStore {
             rows: RwLock::default(),
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
+            erasures: RwLock::default(),
             ends: RwLock::default(),
         };
         let (marks, logs) = (tree("marks")?, tree("logs")?);
@@ -131,7 +136,7 @@ impl DiskStore {
                 Some((log, index, Hole::parse(&hole)?))
             };
             let (log, index, hole) = parsed().ok_or_else(|| archive.unreadable("what is erased"))?;
-            archive.hidden.write().insert(log, index, hole);
+            archive.holes.write().insert(log, index, hole);
         }
         Ok(Self { archive: Arc::new(archive), holes, db: opened.db, file: opened.file, marks, logs, written })
     }
@@ -219,12 +224,13 @@ impl DiskStore {
         Ok(())
     }
 
-    /// Notes what leaves erase.
+    /// Notes since when leaves have erased what.
     fn add_holes(&mut self, entries: &Entries, holes: &mut Vec<(LogId, u64, Hole)>) -> Result<(), StoreError> {
-        for Erasure { log, index, by, time } in entries.erasures() {
+        for (log, index, time) in entries.erasures() {
             self.number(log)?;
-            if self.archive.hidden.read().get(log, index).is_none() {
-                holes.push((log, index, Hole { by, since: time.max(clock::now()), gone: false }));
+            // One that was void has no hold behind it.
+            if self.archive.erased(log, index).is_none() {
+                holes.push((log, index, Hole { since: time.max(clock::now()), gone: false }));
             }
         }
         Ok(())
@@ -379,6 +385,10 @@ impl Store for DiskStore {
         self.archive.grow(admitted);
     }
 
+    fn freeze(&self, log: LogId, size: u64) {
+        self.archive.erasures.write().entry(log.member).or_default().freeze(log.epoch, size);
+    }
+
     fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError> {
         let number = self.number(log)?;
         if self
@@ -388,7 +398,6 @@ impl Store for DiskStore {
             .is_some_and(|row| parse_marks(&row).map(|(mark, _)| mark) != Some(end))
         {
             self.cut(number, end)?;
-            self.unhide(log, end.size)?;
         }
         self.archive.ends.write().insert(log, end.size);
         let leaves = self.archive.row(&self.archive.leaves, number, end.size / GROUP)?;
@@ -439,33 +448,13 @@ impl Store for DiskStore {
                 self.archive.grow(admitted);
             }
         }
-        let mut hidden = self.archive.hidden.write();
-        writes.holes.into_iter().for_each(|(log, index, hole)| hidden.insert(log, index, hole));
+        let mut holes = self.archive.holes.write();
+        writes.holes.into_iter().for_each(|(log, index, hole)| holes.insert(log, index, hole));
         Ok(())
-    }
-
-    fn hide(&mut self, entries: &Entries) -> Result<(), StoreError> {
-        let mut holes = Vec::new();
-        self.add_holes(entries, &mut holes)?;
-        self.write_holes(&holes)?;
-        self.sync()?;
-        let mut hidden = self.archive.hidden.write();
-        holes.into_iter().for_each(|(log, index, hole)| hidden.insert(log, index, hole));
-        Ok(())
-    }
-
-    fn unhide(&mut self, log: LogId, from: u64) -> Result<(), StoreError> {
-        let removed = self.archive.hidden.write().remove_by(log, from);
-        for removed in removed.chunks(PIECES_A_WRITE) {
-            let mut batch = sled::Batch::default();
-            removed.iter().for_each(|(log, index)| batch.remove(&key(self.written[log].number, *index)));
-            self.apply(&self.holes, batch)?;
-        }
-        if removed.is_empty() { Ok(()) } else { self.sync() }
     }
 
     fn shred(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        let due = self.archive.hidden.read().due(before);
+        let due = self.archive.holes.read().due(before, |log, index| self.archive.erased(log, index).is_some());
         let mut count = 0;
         for (log, indices) in due {
             let chunks: BTreeSet<u64> = indices.iter().map(|index| index / CHUNK).collect();
@@ -476,13 +465,13 @@ impl Store for DiskStore {
             self.sync()?;
             self.archive.vault.shred(self.written[&log].number, chunks.into_iter())?;
             let hole =
-                |index: &u64| Some((log, *index, Hole { gone: true, ..self.archive.hidden.read().get(log, *index)? }));
+                |index: &u64| Some((log, *index, Hole { gone: true, ..self.archive.holes.read().get(log, *index)? }));
             let gone: Vec<_> = indices.iter().filter_map(hole).collect();
             self.write_holes(&gone)?;
             self.sync()?;
             count += gone.len() as u64;
-            let mut hidden = self.archive.hidden.write();
-            gone.into_iter().for_each(|(log, index, hole)| hidden.insert(log, index, hole));
+            let mut holes = self.archive.holes.write();
+            gone.into_iter().for_each(|(log, index, hole)| holes.insert(log, index, hole));
         }
         Ok(count)
     }
@@ -552,7 +541,6 @@ impl Archive for DiskArchive {
         while index < to {
             let leaves = self.row(&self.leaves, number, index / GROUP)?;
             let openings = self.opening_row(number, index / GROUP)?;
-            let openings = self.hidden.read().cover(log, index / GROUP, openings);
             let both = bundle::entries(&leaves).zip(bundle::entries(&openings));
             // What is taken of the row: from the first to the second place in leaves and in openings.
             let (mut from, mut end, mut full) = ([0; 2], [0; 2], false);
@@ -583,11 +571,14 @@ impl Archive for DiskArchive {
                 break;
             }
         }
+        if let Some(erasures) = self.erasures.read().get(&log.member) {
+            bundles.openings = erasures.hide(log.epoch, from, bundles.count, bundles.openings);
+        }
         Ok(bundles)
     }
 
     fn erased(&self, log: LogId, index: u64) -> Option<Position> {
-        self.hidden.read().get(log, index).map(|hole| hole.by)
+        self.erasures.read().get(&log.member)?.by(Position { epoch: log.epoch, index })
     }
 
     fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {
@@ -694,7 +685,15 @@ impl DiskArchive {
                 levels.entry(*level).or_default().push(*hash);
             }
         }
-        self.ends.write().insert(admitted.entries.log(), admitted.entries.end());
+        let log = admitted.entries.log();
+        for (index, entry) in admitted.entries.iter() {
+            let statement = &entry.leaf.statement;
+            if matches!(statement, Statement::Erase(_) | Statement::Void(_)) {
+                let at = Position { epoch: log.epoch, index };
+                self.erasures.write().entry(log.member).or_default().take(at, statement);
+            }
+        }
+        self.ends.write().insert(log, admitted.entries.end());
     }
 
     fn unreadable(&self, what: &str) -> StoreError {

@@ -85,25 +85,11 @@ pub fn load<S: Store>(
     for accused in evidence.iter().map(Evidence::accused) {
         if let Accused::Log(log) = accused {
             let settled = ledger.log(log).map_or(0, Log::settled_size);
+            store.freeze(log, settled);
             curator.freeze(log, settled, |_| ());
-            store.unhide(log, settled)?;
-            ledger.unerase(log, settled);
         }
     }
     Ok(Loaded { ledger, cut, evidence })
-}
-
-/// Hides what leaves of a frozen log have erased, once it is known how many of them are settled: those count (SPEC 18.5).
-pub fn hide_settled<S: Store>(store: &mut S, log: LogId, settled: u64) -> Result<(), StoreError> {
-    let mut from = 0;
-    while from < settled {
-        let bundles = store.bundles(log, from, settled.min(from + PIECE), usize::MAX)?;
-        let entries = Entries::read(log, from, bundles.leaves, bundles.openings);
-        let entries = entries.map_err(|error| StoreError::Leaves(log, error))?;
-        store.hide(&entries)?;
-        from = entries.end();
-    }
-    Ok(())
 }
 
 /// Takes the leaves `from..to` of a log into the ledger, then hands them to `taken`. Three things are done at a time, on as many

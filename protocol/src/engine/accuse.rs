@@ -151,8 +151,7 @@ impl Engine {
         effects.push(Effect::CommitEvidence(evidence));
         match accused {
             Accused::Log(log) => {
-                let settled = self.ledger.log(log).map_or(0, |log| log.settled_size());
-                self.ledger.unerase(log, settled);
+                self.ledger.freeze(log);
                 effects.push(Effect::Freeze(log));
                 if Some(log) == self.own {
                     // Somebody else signs with this member's key, or did: whatever this node signed next would be a fork.

@@ -350,9 +350,9 @@ impl Place<'_> {
     /// what was replaced has an opening with the same value.
     fn erase(&mut self, target: Target, basis: u64) -> Result<Placed, Unpublishable> {
         let erased = |position: &Position| {
-            let log = self.ledger.log(LogId { epoch: position.epoch, ..self.own });
+            let log = LogId { epoch: position.epoch, ..self.own };
             let batches = [&self.said, self.unshown];
-            log.is_some_and(|log| log.erased(position.index).is_some())
+            self.ledger.erased_by(log, position.index).is_some()
                 || batches.iter().any(|batch| batch.erased.contains(position))
         };
         let positions = match target {

@@ -1,6 +1,5 @@
 //! One log of the ledger.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rangemap::RangeSet;
@@ -13,7 +12,6 @@ use crate::digest::Digest;
 use crate::entries::{Disclosure, Entries};
 use crate::names::LogId;
 use crate::note::{Note, VerifierKey};
-use crate::statement::Position;
 use crate::time::Timestamp;
 use crate::tree::edge::Edge;
 use crate::tree::empty_root;
@@ -36,9 +34,11 @@ pub struct Log {
     missing: RangeSet<u64>,
     /// How many of them: the ranges may be a million.
     missing_count: u64,
+    /// Leaves whose opening is erased.
+    erased: RangeSet<u64>,
+    /// Those of them whose opening is not here: looked for again if the erasure turns out to be void.
+    gone: RangeSet<u64>,
     remarks: Remarks,
-    /// Openings that their author wants deleted, and by which leaf.
-    erased: BTreeMap<u64, Position>,
 }
 
 /// How far a log had come at a commit: what the stored leaves must lead to.
@@ -92,8 +92,9 @@ impl Log {
             promised: None,
             missing: RangeSet::new(),
             missing_count: 0,
+            erased: RangeSet::new(),
+            gone: RangeSet::new(),
             remarks: Remarks::default(),
-            erased: BTreeMap::new(),
         }
     }
 
@@ -142,12 +143,12 @@ impl Log {
         self.settled.as_ref().map_or(0, |settled| settled.size())
     }
 
-    /// Whether the first `size` leaves are here, with all their openings.
+    /// Whether the first `size` leaves are here, with all their openings but those that are erased.
     pub fn is_whole_to(&self, size: u64) -> bool {
         size <= self.size() && self.missing_from(0).next().is_none_or(|index| index >= size)
     }
 
-    /// How many leaves' openings are missing.
+    /// How many leaves' openings are missing. Those that are erased are not.
     pub fn missing(&self) -> u64 {
         self.missing_count
     }
@@ -156,22 +157,6 @@ impl Log {
     pub fn missing_from(&self, index: u64) -> impl Iterator<Item = u64> {
         let ranges = self.missing.overlapping(index.min(u64::MAX - 1)..u64::MAX);
         ranges.flat_map(move |range| range.start.max(index)..range.end)
-    }
-
-    /// By which leaf an opening is erased, if it is.
-    pub fn erased(&self, index: u64) -> Option<Position> {
-        self.erased.get(&index).copied()
-    }
-
-    /// Notes that an opening is to be deleted: it is not missing then.
-    pub(super) fn erase(&mut self, index: u64, by: Position) {
-        self.erased.entry(index).or_insert(by);
-        self.opened(index);
-    }
-
-    /// Notes that leaves of an epoch, from one on, have erased nothing.
-    pub(super) fn unerase(&mut self, epoch: u32, from: u64) {
-        self.erased.retain(|_, by| by.epoch != epoch || by.index < from);
     }
 
     /// What its author remarked last.
@@ -273,9 +258,8 @@ impl Log {
         self.last_time = entries.times().1;
         self.remarks.note(entries, self.promised.is_some());
         for (index, entry) in entries.iter() {
-            if entry.disclosure == Disclosure::Missing && !self.erased.contains_key(&index) {
-                self.missing.insert(index..index + 1);
-                self.missing_count += 1;
+            if entry.disclosure == Disclosure::Missing {
+                self.miss(index);
             }
         }
         (self.edge.root(), grown.subtrees)
@@ -314,6 +298,36 @@ impl Log {
         Some(reached)
     }
 
+    /// The opening of a leaf is not here.
+    fn miss(&mut self, index: u64) {
+        if self.erased.contains(&index) {
+            self.gone.insert(index..index + 1);
+        } else {
+            self.missing.insert(index..index + 1);
+            self.missing_count += 1;
+        }
+    }
+
+    /// The opening of a leaf, which may not be here yet, is erased.
+    pub(super) fn erase(&mut self, index: u64) {
+        let Some(end) = index.checked_add(1) else { return };
+        self.erased.insert(index..end);
+        if self.opened(index) {
+            self.gone.insert(index..end);
+        }
+    }
+
+    /// These are all that are erased.
+    pub(super) fn erased_are(&mut self, indices: impl Iterator<Item = u64>) {
+        self.erased = RangeSet::new();
+        for gone in std::mem::take(&mut self.gone).iter() {
+            self.missing.insert(gone.clone());
+            self.missing_count += gone.end - gone.start;
+        }
+        indices.for_each(|index| self.erase(index));
+    }
+
+    /// The opening of a leaf is missing no longer; `false` if it was not.
     pub(super) fn opened(&mut self, index: u64) -> bool {
         let missing = self.missing.contains(&index);
         if missing {

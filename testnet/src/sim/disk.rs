@@ -1,18 +1,19 @@
 //! A simulated disk: what was committed survives, what was only written may not.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use hashmesh::store::{Record, Store, StoreError, StoredLog};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::digest::Digest;
-use hashmesh_protocol::entries::{Entries, Erasure};
+use hashmesh_protocol::erasure::Erasures;
 use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::ledger::{Admitted, Mark};
-use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::serve::{Archive, Bundles};
-use hashmesh_protocol::statement::Position;
+use hashmesh_protocol::statement::{Leaf, Position};
 use hashmesh_protocol::time::Timestamp;
 use hashmesh_protocol::tree::{leaf_hash, node_hash};
 
@@ -21,10 +22,12 @@ use hashmesh_protocol::tree::{leaf_hash, node_hash};
 pub struct Disk {
     logs: BTreeMap<LogId, Stored>,
     evidence: BTreeMap<Accused, Vec<u8>>,
-    /// Openings that are erased: by which leaf, since when, and whether they are deleted.
-    holes: BTreeMap<(LogId, u64), (Position, Timestamp, bool)>,
+    /// Since when something is erased, and whether it is deleted.
+    since: BTreeMap<(LogId, u64), (Timestamp, bool)>,
     /// The time, for what becomes erased.
     pub(super) now: Timestamp,
+    /// How much of a log counts whose key has signed two histories.
+    frozen: Arc<Mutex<BTreeMap<LogId, u64>>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -74,6 +77,9 @@ impl Disk {
     fn write(&mut self, record: &Record) {
         match record {
             Record::Leaves(admitted) => {
+                for (log, index, time) in admitted.entries.erasures() {
+                    self.since.entry((log, index)).or_insert((time.max(self.now), false));
+                }
                 let stored = self.logs.entry(admitted.entries.log()).or_default();
                 let first = usize::try_from(admitted.entries.first()).expect("small in simulations");
                 stored.leaves.truncate(first);
@@ -83,8 +89,6 @@ impl Disk {
                 stored.openings.extend(own(admitted.entries.openings()));
                 stored.before = stored.mark;
                 stored.mark = Mark { size: admitted.entries.end(), root: admitted.root };
-                self.note_erased(&admitted.entries);
-                let stored = self.logs.entry(admitted.entries.log()).or_default();
                 if let Some(checkpoint) = &admitted.checkpoint {
                     stored.checkpoints.insert(checkpoint.size(), checkpoint.note().clone());
                 }
@@ -105,10 +109,19 @@ impl Disk {
         }
     }
 
-    fn note_erased(&mut self, entries: &Entries) {
-        for Erasure { log, index, by, time } in entries.erasures() {
-            self.holes.entry((log, index)).or_insert((by, time.max(self.now), false));
+    /// What a member has erased.
+    fn erasures(&self, member: MemberId) -> Erasures {
+        let mut erasures = Erasures::default();
+        for (log, stored) in self.logs.iter().filter(|(log, _)| log.member == member) {
+            for (index, leaf) in (0..).zip(stored.leaves.iter().filter_map(|leaf| Leaf::decode(leaf).ok())) {
+                erasures.take(Position { epoch: log.epoch, index }, &leaf.statement);
+            }
         }
+        for (log, size) in self.frozen.lock().expect("no holder panics").iter().filter(|(log, _)| log.member == member)
+        {
+            erasures.freeze(log.epoch, *size);
+        }
+        erasures
     }
 
     /// Forgets the opening of a leaf, as if it had never been received.
@@ -143,15 +156,18 @@ impl Store for Disk {
 
     fn restored(&self, _admitted: &Admitted) {}
 
+    fn freeze(&self, log: LogId, size: u64) {
+        self.frozen.lock().expect("no holder panics").insert(log, size);
+    }
+
     fn resume(&mut self, log: LogId, end: Mark) -> Result<(), StoreError> {
         let stored = self.logs.entry(log).or_default();
         let size = usize::try_from(end.size).expect("small in simulations");
         stored.leaves.truncate(size);
         stored.openings.truncate(size);
         stored.checkpoints.retain(|size, _| *size <= end.size);
-        let cut = stored.mark != end;
         (stored.mark, stored.before) = (end, end);
-        if cut { self.unhide(log, end.size) } else { Ok(()) }
+        Ok(())
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
@@ -162,26 +178,13 @@ impl Store for Disk {
         Ok(())
     }
 
-    fn hide(&mut self, entries: &Entries) -> Result<(), StoreError> {
-        self.note_erased(entries);
-        Ok(())
-    }
-
-    fn unhide(&mut self, log: LogId, from: u64) -> Result<(), StoreError> {
-        let by_it = |of: &LogId, by: &Position| of.member == log.member && by.epoch == log.epoch && by.index >= from;
-        self.holes.retain(|(of, _), (by, _, gone)| *gone || !by_it(of, by));
-        Ok(())
-    }
-
     fn shred(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut due = Vec::new();
-        for ((log, index), (_, since, gone)) in &mut self.holes {
-            if !*gone && *since <= before {
-                *gone = true;
-                due.push((*log, usize::try_from(*index).expect("small in simulations")));
-            }
+        let old = self.since.iter().filter(|(_, (since, gone))| !gone && *since <= before).map(|(at, _)| *at);
+        let due: Vec<_> = old.filter(|(log, index)| self.erased(*log, *index).is_some()).collect();
+        for (log, index) in &due {
+            self.since.entry((*log, *index)).and_modify(|(_, gone)| *gone = true);
+            self.forget_opening(*log, usize::try_from(*index).expect("small in simulations"));
         }
-        due.iter().for_each(|(log, index)| self.forget_opening(*log, *index));
         Ok(due.len() as u64)
     }
 
@@ -225,15 +228,15 @@ impl Archive for Disk {
                 break;
             }
             bundle::push(&mut bundles.leaves, leaf);
-            let hidden = self.holes.contains_key(&(log, index));
-            bundle::push(&mut bundles.openings, if hidden { &[] } else { opening });
+            bundle::push(&mut bundles.openings, opening);
             bundles.count += 1;
         }
+        bundles.openings = self.erasures(log.member).hide(log.epoch, from, bundles.count, bundles.openings);
         Ok(bundles)
     }
 
     fn erased(&self, log: LogId, index: u64) -> Option<Position> {
-        self.holes.get(&(log, index)).map(|(by, ..)| *by)
+        self.erasures(log.member).by(Position { epoch: log.epoch, index })
     }
 
     fn evidence(&self, accused: Accused) -> Result<Option<Vec<u8>>, StoreError> {

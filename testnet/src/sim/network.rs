@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hashmesh::store::{Record, Store, hide_settled};
+use hashmesh::store::{Record, Store};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::engine::{Effect, Input, Relay};
@@ -244,13 +244,13 @@ impl Sim {
             }
             Effect::Freeze(log) => {
                 let settled = live.engine.ledger().log(log).map_or(0, Log::settled_size);
+                node.disk.freeze(log, settled);
                 live.curator.freeze(log, settled, |_| ());
-                node.disk.unhide(log, settled).expect("a simulated disk does not fail");
             }
             Effect::GossipEvidence(message) => self.flood(member, None, &message),
             Effect::ShowSettled(log, size) => {
                 if live.curator.is_frozen(log) {
-                    hide_settled(&mut node.disk, log, size).expect("a simulated disk does not fail");
+                    node.disk.freeze(log, size);
                     live.curator.freeze(log, size, |_| ());
                 }
                 let _nobody_asks = live.curator.settle(log, size);
