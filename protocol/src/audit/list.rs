@@ -127,7 +127,8 @@ pub(super) fn state_before<F: Files>(
     });
     let sizes: Vec<_> = sizes.collect();
     let mut replay = Replay::default();
-    for (log, size) in &sizes {
+    sizes.iter().for_each(|(log, size)| replay.expect(log.log.epoch, *size));
+    for (log, size) in sizes.iter().rev() {
         replay_to(files, log, *size, &mut replay)?;
     }
     let (mut growth, mut count) = (Growth::default(), 0);
