@@ -1,0 +1,728 @@
+//! Governance: which charter is in force, and which cards (SPEC 9, 10, 21).
+//!
+//! Membership is decided by a quorum of members, without a consensus protocol: two valid children of one charter are each the will
+//! of more than two thirds, so which of them comes first is only a matter of order, and a fixed rule decides it. What that rule
+//! cannot decide without taking back what nodes have acted on is a conflict, which a person settles. Everything here is a function of
+//! documents, in whatever order they come, but for one thing: what was adopted, and has a child, is not taken back.
+//!
+//! Does not know the network, the disk, or the time. Whoever holds the private keys keeps to the rules of [`ballot`].
+
+pub mod ballot;
+pub mod bundle;
+mod cards;
+pub mod document;
+pub mod double_vote;
+mod health;
+pub mod summary;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use ballot::{Ballot, Vote, VoteRefusal};
+pub use bundle::{Bundle, BundleError, Candidate};
+pub use cards::CardRefusal;
+pub use document::{Document, DocumentError, MAX_DOCUMENT};
+pub use double_vote::{DoubleVote, DoubleVoteError};
+pub use health::Health;
+pub use summary::{Answer, Position, Summary};
+
+use crate::card::{Card, CardBody};
+use crate::charter::{Amendment, AmendmentError, Approval, Charter, Genesis, Role, Tally};
+use crate::digest::{CardId, CharterId, NetworkId};
+use crate::federation::{Federation, Line};
+use crate::key::PublicKey;
+use crate::names::MemberId;
+use cards::Cards;
+use tree::{Held, Tree};
+
+/// Most proposals that are held at once: a guess, far above what people can discuss.
+const MAX_OPEN: usize = 64;
+
+/// Most bytes of proposals, signatures not counted.
+const MAX_OPEN_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most proposals for one version that one member can keep alive alone.
+const MAX_BACKED: usize = 4;
+
+/// Most valid charters beside the adopted ones. Each takes a quorum, and its voters either moved to a higher attempt or voted twice.
+const MAX_ASIDE: usize = 256;
+
+/// The charters and cards that a node holds, and which of them are in force.
+#[derive(Clone, Debug)]
+pub struct Governance {
+    network: NetworkId,
+    tree: Tree,
+    /// The charters that were adopted, version 0 first. Never empty.
+    adopted: Vec<CharterId>,
+    cards: BTreeMap<MemberId, Cards>,
+    double_votes: BTreeMap<MemberId, DoubleVote>,
+    pins: BTreeSet<CharterId>,
+    conflict: Option<Conflict>,
+    federation: Arc<Federation>,
+}
+
+/// A better chain of valid charters would take back what nodes have acted on. Adoption stands still until somebody chooses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Conflict {
+    /// The first version about which the two differ.
+    pub version: u64,
+    /// The end of the chain that was adopted.
+    pub ours: CharterId,
+    /// The end of the chain that the rules prefer.
+    pub theirs: CharterId,
+}
+
+/// What came of a document.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Taken {
+    /// Nothing: it was known.
+    Known,
+    /// It is new and kept: store it, pass it on.
+    Kept,
+    /// It is new, and another charter is in force now.
+    Adopted(CharterId),
+    /// It is new, and what holds of this member's cards is something else now.
+    Card(MemberId),
+    /// It is new, and this member's cards are disputed.
+    Rivals(MemberId),
+    /// It is new, and proves that this member voted twice.
+    DoubleVote(MemberId),
+    /// It is new, and adoption stands still until somebody chooses.
+    Conflict(Conflict),
+}
+
+impl Taken {
+    /// Whether the document was not known before.
+    pub fn is_new(&self) -> bool {
+        *self != Self::Known
+    }
+}
+
+/// Why a document is not kept.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum GovernanceError {
+    /// What it follows is not here: it may be on its way.
+    #[error("the charter before it, or the charter that it is about, is not here")]
+    Unconnected,
+    /// A proposal for a version that has long been decided.
+    #[error("a proposal for version {0}, which has been decided")]
+    Stale(u64),
+    /// A proposal that no member has signed.
+    #[error("no member has signed the proposal")]
+    Unsigned,
+    /// More proposals than are kept, or more by one member.
+    #[error("too many proposals")]
+    TooMany,
+    /// It cannot follow, or a signature on it does not hold.
+    #[error(transparent)]
+    Amendment(#[from] AmendmentError),
+    /// A card of somebody who is in no charter here, or with a governance key that is in none.
+    #[error("the card is not of a member, or not by its governance key")]
+    NoMembersCard,
+    /// A card that cannot be kept.
+    #[error(transparent)]
+    Card(#[from] CardRefusal),
+    /// No proof.
+    #[error(transparent)]
+    DoubleVote(#[from] DoubleVoteError),
+    /// The charter to be chosen is not held, or not valid.
+    #[error("no valid charter with this id is here")]
+    NoSuchCharter,
+}
+
+impl GovernanceError {
+    /// Whether an honest node would not have handed it over.
+    pub fn is_relayers_fault(&self) -> bool {
+        match self {
+            Self::Unconnected | Self::Stale(_) | Self::TooMany | Self::NoMembersCard | Self::NoSuchCharter => false,
+            Self::Card(refusal) => matches!(refusal, CardRefusal::Succession(_)),
+            Self::DoubleVote(error) => !matches!(error, DoubleVoteError::Stranger(_)),
+            Self::Unsigned | Self::Amendment(_) => true,
+        }
+    }
+}
+
+/// A proposal, as people see it.
+#[derive(Clone, Debug)]
+pub struct Proposal<'a> {
+    /// What is proposed.
+    pub charter: &'a Charter,
+    /// The signatures on it.
+    pub approvals: Vec<&'a Approval>,
+    /// Who has signed, and what is missing.
+    pub tally: Tally,
+    /// Cards that it names and that are not here, or do not fit what it says.
+    pub cards_missing: Vec<(MemberId, CardId)>,
+    /// Whether it would follow the charter in force.
+    pub follows_the_tip: bool,
+}
+
+impl Governance {
+    /// A federation at its beginning.
+    pub fn new(genesis: &Genesis) -> Self {
+        let mut cards: BTreeMap<MemberId, Cards> = BTreeMap::new();
+        for (member, card) in genesis.cards() {
+            cards.entry(*member).or_default().insert_named(card.clone());
+        }
+        Self {
+            network: genesis.charter().network(),
+            tree: Tree::new(genesis),
+            adopted: vec![genesis.charter().id()],
+            cards,
+            double_votes: BTreeMap::new(),
+            pins: BTreeSet::new(),
+            conflict: None,
+            federation: Arc::new(Federation::new(genesis)),
+        }
+    }
+
+    /// A federation as it was stored: its documents in any order, the charter that was in force, what was chosen. Documents that
+    /// do not hold are handed back.
+    pub fn load(
+        genesis: &Genesis,
+        documents: impl IntoIterator<Item = Document>,
+        tip: Option<CharterId>,
+        pins: impl IntoIterator<Item = CharterId>,
+    ) -> (Self, Vec<(Document, GovernanceError)>) {
+        let mut governance = Self::new(genesis);
+        governance.pins.extend(pins);
+        let mut waiting: Vec<Document> = documents.into_iter().collect();
+        let mut refused = Vec::new();
+        loop {
+            let before = waiting.len();
+            for document in std::mem::take(&mut waiting) {
+                match governance.keep(document.clone()) {
+                    Ok(_) => governance.validate(),
+                    // What it follows may come after it.
+                    Err(error) if !error.is_relayers_fault() => {
+                        waiting.push(document.clone());
+                        refused.push((document, error));
+                    }
+                    Err(error) => refused.push((document, error)),
+                }
+            }
+            if waiting.len() == before || waiting.is_empty() {
+                break;
+            }
+            refused.retain(|(_, error)| error.is_relayers_fault());
+        }
+        // What was in force is in force again, whatever else is held; anything else would make a restart decide a conflict.
+        if let Some(tip) = tip.filter(|tip| governance.tree.get(*tip).is_some_and(|held| held.valid)) {
+            governance.adopted = governance.tree.chain(tip);
+        }
+        governance.adopt();
+        governance.derive();
+        (governance, refused)
+    }
+
+    /// Takes a document in.
+    pub fn take(&mut self, document: Document) -> Result<Taken, GovernanceError> {
+        let (tip, conflict) = (self.tip().id(), self.conflict);
+        let Some(what) = self.keep(document)? else { return Ok(Taken::Known) };
+        self.validate();
+        self.adopt();
+        let disputed = self.is_disputed(&what);
+        let before = Arc::clone(&self.federation);
+        self.derive();
+        self.prune();
+        if let Some(conflict) = self.conflict.filter(|now| conflict != Some(*now)) {
+            return Ok(Taken::Conflict(conflict));
+        }
+        if self.tip().id() != tip {
+            return Ok(Taken::Adopted(self.tip().id()));
+        }
+        Ok(match what {
+            New::Card(member) if !disputed && self.is_disputed(&New::Card(member)) => Taken::Rivals(member),
+            New::Card(member) if before.line(member) != self.federation.line(member) => Taken::Card(member),
+            New::DoubleVote(member) => Taken::DoubleVote(member),
+            New::Card(_) | New::Charter => Taken::Kept,
+        })
+    }
+
+    /// Takes a charter in, with signatures and cards.
+    pub fn take_charter(
+        &mut self,
+        charter: Charter,
+        approvals: Vec<Approval>,
+        cards: Vec<Card>,
+    ) -> Result<Taken, GovernanceError> {
+        self.take(Document::Charter { charter: Box::new(charter), approvals, cards })
+    }
+
+    /// Takes a signature in.
+    pub fn take_approval(&mut self, approval: Approval) -> Result<Taken, GovernanceError> {
+        self.take(Document::Approval(approval))
+    }
+
+    /// Takes a card in.
+    pub fn take_card(&mut self, card: Card) -> Result<Taken, GovernanceError> {
+        self.take(Document::Card(Box::new(card)))
+    }
+
+    /// Goes on from a charter that a person has chosen: it, and what leads to it, is in force from now on whatever else is
+    /// valid. It ends a conflict. The choice must be made durable ([`pins`](Self::pins)).
+    pub fn choose(&mut self, id: CharterId) -> Result<Taken, GovernanceError> {
+        if !self.tree.get(id).is_some_and(|held| held.valid) {
+            return Err(GovernanceError::NoSuchCharter);
+        }
+        let tip = self.tip().id();
+        let chain = self.tree.chain(id);
+        let leads_here = |pin: &CharterId| chain.contains(pin) || self.tree.chain(*pin).contains(&id);
+        self.pins = self.pins.iter().copied().filter(leads_here).collect();
+        self.pins.insert(id);
+        self.conflict = None;
+        self.adopted = self.tree.best(&self.pins);
+        self.derive();
+        Ok(if self.tip().id() == tip { Taken::Known } else { Taken::Adopted(self.tip().id()) })
+    }
+
+    /// From now on only chains that contain this charter count, as soon as it is valid here: a recent one, from an
+    /// invitation, so that old keys cannot found another history (SPEC 21.5).
+    pub fn must_contain(&mut self, id: CharterId) {
+        self.pins.insert(id);
+        self.adopt();
+        self.derive();
+    }
+
+    /// What was pinned and chosen, to be stored.
+    pub fn pins(&self) -> &BTreeSet<CharterId> {
+        &self.pins
+    }
+
+    /// Whether everything that was pinned is in the chain: until then the node does not know where the federation stands.
+    pub fn has_joined(&self) -> bool {
+        self.pins.iter().all(|pin| self.adopted.contains(pin))
+    }
+
+    /// The federation as it stands.
+    pub fn federation(&self) -> Arc<Federation> {
+        Arc::clone(&self.federation)
+    }
+
+    /// The charter in force.
+    pub fn tip(&self) -> &Charter {
+        &self.held(self.tip_id()).charter
+    }
+
+    fn tip_id(&self) -> CharterId {
+        *self.adopted.last().expect("version 0 is always adopted")
+    }
+
+    fn held(&self, id: CharterId) -> &Held {
+        self.tree.get(id).expect("adopted charters are held")
+    }
+
+    /// The charters that were adopted, version 0 first, with the signatures on them.
+    pub fn charters(&self) -> impl DoubleEndedIterator<Item = (&Charter, Vec<&Approval>)> {
+        self.adopted.iter().map(|id| self.held(*id)).map(|held| (&held.charter, held.voices.values().collect()))
+    }
+
+    /// A charter that is held, adopted or not.
+    pub fn charter(&self, id: CharterId) -> Option<&Charter> {
+        self.tree.get(id).map(|held| &held.charter)
+    }
+
+    /// Whether the charter in force may still be displaced, once, by a better one with the same parent: it has no child.
+    /// True of every tip but version 0.
+    pub fn is_provisional(&self) -> bool {
+        self.adopted.len() > 1
+    }
+
+    /// The proposals, and valid charters that were not adopted.
+    pub fn proposals(&self) -> impl Iterator<Item = Proposal<'_>> {
+        let aside = self.tree.iter().filter(|(id, _)| !self.adopted.contains(id));
+        aside.filter_map(|(_, held)| self.proposal_of(held))
+    }
+
+    /// One of them, or an adopted one.
+    pub fn proposal(&self, id: CharterId) -> Option<Proposal<'_>> {
+        self.proposal_of(self.tree.get(id)?)
+    }
+
+    fn proposal_of<'a>(&'a self, held: &'a Held) -> Option<Proposal<'a>> {
+        Some(Proposal {
+            charter: &held.charter,
+            approvals: held.voices.values().collect(),
+            tally: self.tree.tally(held)?,
+            cards_missing: self.cards_missing(held),
+            follows_the_tip: held.charter.body().previous == Some(self.tip_id()),
+        })
+    }
+
+    /// All cards that are held, rivals too.
+    pub fn cards(&self) -> impl Iterator<Item = &Card> {
+        self.cards.values().flat_map(Cards::iter)
+    }
+
+    /// A card that is held.
+    pub fn card(&self, member: MemberId, id: CardId) -> Option<&Card> {
+        self.cards.get(&member)?.get(id)
+    }
+
+    /// The conflict that somebody must settle.
+    pub fn conflict(&self) -> Option<Conflict> {
+        self.conflict
+    }
+
+    /// Members that are known to have voted twice.
+    pub fn double_votes(&self) -> &BTreeMap<MemberId, DoubleVote> {
+        &self.double_votes
+    }
+
+    /// Who uses its governance key.
+    pub fn health(&self) -> Health {
+        let tip = self.tip().body();
+        let mut signed: BTreeMap<_, _> = tip.members.iter().map(|member| (member.id, None)).collect();
+        for (charter, approvals) in self.charters() {
+            for approval in approvals {
+                if let Some(last) = signed.get_mut(&approval.member) {
+                    *last = Some(charter.body().version);
+                }
+            }
+        }
+        Health { version: tip.version, threshold: self.tip().threshold(), signed }
+    }
+
+    /// Everything that is held, to be stored or exported: charters in the order of their versions, then what is loose.
+    pub fn documents(&self) -> Vec<Document> {
+        let mut held: Vec<_> = self.tree.iter().map(|(_, held)| held).collect();
+        held.sort_by_key(|held| (held.charter.body().version, held.charter.id()));
+        let charters = held.into_iter().filter(|held| held.charter.body().version > 0);
+        let mut documents: Vec<_> = charters.flat_map(|held| self.document(held)).collect();
+        let mut cards: Vec<_> = self.cards().collect();
+        cards.sort_by_key(|card| (card.body().member, card.body().counter, card.id()));
+        documents.extend(cards.into_iter().map(|card| Document::Card(Box::new(card.clone()))));
+        documents.extend(self.double_votes.values().map(|proof| Document::DoubleVote(Box::new(proof.clone()))));
+        documents
+    }
+
+    /// A charter with its signatures and with the cards that it names.
+    fn document(&self, held: &Held) -> Vec<Document> {
+        let named = self.named(held).into_iter().filter_map(|(member, id)| self.cards.get(&member)?.line_to(id));
+        Document::of_charter(&held.charter, held.voices.values().cloned().collect(), named.flatten().collect())
+    }
+
+    /// The cards that a charter names and the one before it did not.
+    fn named(&self, held: &Held) -> Vec<(MemberId, CardId)> {
+        let Some(amendment) = self.tree.amendment(held) else { return Vec::new() };
+        let carded = amendment.carded().map(|member| (member.id, member.card));
+        carded.chain(amendment.departing().map(|departed| (departed.id, departed.card))).collect()
+    }
+
+    fn cards_missing(&self, held: &Held) -> Vec<(MemberId, CardId)> {
+        let parent = self.tree.parent(held).map(|parent| &parent.charter);
+        let is_missing = |(member, id): &(MemberId, CardId)| !self.fits(parent, &held.charter, *member, *id);
+        self.named(held).into_iter().filter(is_missing).collect()
+    }
+
+    /// Whether a card that a charter names is here, with all before it, and is what the charter says it is.
+    fn fits(&self, parent: Option<&Charter>, charter: &Charter, member: MemberId, id: CardId) -> bool {
+        let Some(cards) = self.cards.get(&member) else { return false };
+        let Some(line) = cards.line_to(id) else { return false };
+        if !line.windows(2).all(|pair| pair[1].follows(&pair[0], self.network).is_ok()) {
+            return false;
+        }
+        let first = line.first().map(Card::id);
+        match (parent.and_then(|parent| parent.member(member)), charter.member(member)) {
+            // A member's line goes on from where it began.
+            (Some(before), _) => cards.line_to(before.card).is_some_and(|line| line.first().map(Card::id) == first),
+            (None, Some(entry)) => {
+                line.len() == 1 && line.first().is_some_and(|card| is_application(card.body(), entry))
+            }
+            (None, None) => false,
+        }
+    }
+
+    fn is_disputed(&self, what: &New) -> bool {
+        let New::Card(member) = what else { return false };
+        self.federation.line(*member).is_some_and(|line| !line.rivals.is_empty())
+    }
+
+    /// Keeps a document, if it holds; `None` if there is nothing new in it.
+    fn keep(&mut self, document: Document) -> Result<Option<New>, GovernanceError> {
+        match document {
+            Document::Charter { charter, approvals, cards } => self.keep_charter(*charter, approvals, cards),
+            Document::Approval(approval) => {
+                let held = self.tree.get(approval.charter).ok_or(GovernanceError::Unconnected)?;
+                let role = self.voice(held, &approval)?;
+                Ok(self.add_voices(approval.charter, vec![(role, approval)]).then_some(New::Charter))
+            }
+            Document::Card(card) => self.keep_card(*card),
+            Document::DoubleVote(proof) => self.keep_double_vote(*proof),
+        }
+    }
+
+    fn keep_charter(
+        &mut self,
+        charter: Charter,
+        approvals: Vec<Approval>,
+        cards: Vec<Card>,
+    ) -> Result<Option<New>, GovernanceError> {
+        let id = charter.id();
+        let mut new = false;
+        if let Some(held) = self.tree.get(id) {
+            let voices = self.voices(held, approvals)?;
+            new |= self.add_voices(id, voices);
+        } else {
+            let version = charter.body().version;
+            let parent = charter.body().previous.and_then(|parent| self.tree.get(parent));
+            let parent = parent.filter(|parent| parent.valid).ok_or(GovernanceError::Unconnected)?;
+            let used: BTreeSet<PublicKey> = self.tree.governance(parent.charter.id()).into_keys().collect();
+            let amendment = Amendment::check(&parent.charter, &charter, &used)?;
+            let mut voices = Vec::new();
+            for approval in approvals {
+                voices.push((amendment.role(&approval)?, approval));
+            }
+            let tally = amendment.tally(voices.iter().map(|(role, approval)| (approval.member, *role)));
+            if voices.is_empty() {
+                return Err(GovernanceError::Unsigned);
+            }
+            let is_quorate = tally.votes.len() >= tally.threshold;
+            if !is_quorate && version < self.tip().body().version {
+                return Err(GovernanceError::Stale(version));
+            }
+            if is_quorate && self.tree.iter().filter(|(_, held)| held.valid).count() >= self.adopted.len() + MAX_ASIDE {
+                return Err(GovernanceError::TooMany);
+            }
+            self.tree.insert(charter);
+            self.add_voices(id, voices);
+            if !is_quorate && self.surplus().contains(&id) {
+                self.tree.remove(id);
+                return Err(GovernanceError::TooMany);
+            }
+            new = true;
+        }
+        new |= self.keep_named(id, cards)?;
+        Ok(new.then_some(New::Charter))
+    }
+
+    /// Keeps the cards that come with a charter: those that it names, and those before them.
+    fn keep_named(&mut self, id: CharterId, cards: Vec<Card>) -> Result<bool, GovernanceError> {
+        let mut wanted: BTreeSet<(MemberId, CardId)> = self.named(self.held(id)).into_iter().collect();
+        let mut by_id: BTreeMap<_, _> = cards.into_iter().map(|card| ((card.body().member, card.id()), card)).collect();
+        let mut new = false;
+        while let Some((member, id)) = wanted.pop_first() {
+            let Some(card) = by_id.remove(&(member, id)) else { continue };
+            wanted.extend(card.body().previous.map(|before| (member, before)));
+            let cards = self.cards.entry(member).or_default();
+            if !cards.contains(id) {
+                cards.insert_named(card);
+                new = true;
+            }
+        }
+        Ok(new)
+    }
+
+    /// The signatures on a charter that is held which are new, each verified. One that does not hold spoils all.
+    fn voices(&self, held: &Held, approvals: Vec<Approval>) -> Result<Vec<(Role, Approval)>, GovernanceError> {
+        approvals.into_iter().map(|approval| Ok((self.voice(held, &approval)?, approval))).collect()
+    }
+
+    fn voice(&self, held: &Held, approval: &Approval) -> Result<Role, GovernanceError> {
+        if let Some(((_, role), _)) = held.voices.iter().find(|(_, known)| *known == approval) {
+            return Ok(*role);
+        }
+        let amendment = self.tree.amendment(held).ok_or(AmendmentError::OtherParent)?;
+        Ok(amendment.role(approval)?)
+    }
+
+    fn add_voices(&mut self, id: CharterId, voices: Vec<(Role, Approval)>) -> bool {
+        let mut new = false;
+        for (role, approval) in voices {
+            let Some(held) = self.tree.get_mut(id) else { return new };
+            // A member can make many signatures of one message; the first one counts.
+            if held.voices.contains_key(&(approval.member, role)) {
+                continue;
+            }
+            held.voices.insert((approval.member, role), approval.clone());
+            new = true;
+            if role == Role::Vote {
+                self.look_for_double_vote(id, &approval);
+            }
+        }
+        new
+    }
+
+    fn look_for_double_vote(&mut self, id: CharterId, approval: &Approval) {
+        let member = approval.member;
+        if self.double_votes.contains_key(&member) {
+            return;
+        }
+        let ours = (self.held(id).charter.motion(), approval.signature);
+        let proof = self.tree.iter().filter(|(other, _)| *other != id).find_map(|(_, held)| {
+            let vote = held.voices.get(&(member, Role::Vote))?;
+            DoubleVote::of(member, ours, (held.charter.motion(), vote.signature))
+        });
+        self.double_votes.extend(proof.map(|proof| (member, proof)));
+    }
+
+    fn keep_card(&mut self, card: Card) -> Result<Option<New>, GovernanceError> {
+        let (member, id) = (card.body().member, card.id());
+        if self.cards.get(&member).is_some_and(|cards| cards.contains(id)) {
+            return Ok(None);
+        }
+        if card.body().counter == 0 {
+            let is_named = self.tree.iter().any(|(_, held)| held.charter.member(member).is_some_and(|m| m.card == id));
+            if !is_named {
+                return Err(GovernanceError::NoMembersCard);
+            }
+            self.cards.entry(member).or_default().insert_named(card);
+            return Ok(Some(New::Card(member)));
+        }
+        let entries = self.tree.iter().filter_map(|(_, held)| held.charter.member(member));
+        let mut keys = entries.map(|entry| entry.governance);
+        if !keys.any(|key| key == card.body().governance) {
+            return Err(GovernanceError::NoMembersCard);
+        }
+        let cards = self.cards.get_mut(&member).ok_or(CardRefusal::Unconnected)?;
+        cards.insert(card, self.network)?;
+        Ok(Some(New::Card(member)))
+    }
+
+    fn keep_double_vote(&mut self, proof: DoubleVote) -> Result<Option<New>, GovernanceError> {
+        let member = proof.member;
+        if self.double_votes.contains_key(&member) {
+            return Ok(None);
+        }
+        let parent = proof.one.previous.and_then(|parent| self.tree.get(parent));
+        let entry = parent.and_then(|parent| parent.charter.member(member)).ok_or(DoubleVoteError::Stranger(member))?;
+        proof.verify(self.network, &entry.governance)?;
+        self.double_votes.insert(member, proof);
+        Ok(Some(New::DoubleVote(member)))
+    }
+
+    /// Marks what has all that it needs: signatures, cards, a valid charter before it.
+    fn validate(&mut self) {
+        loop {
+            let is_valid = |held: &Held| {
+                self.tree.parent(held).is_some_and(|parent| parent.valid)
+                    && self.tree.tally(held).is_some_and(|tally| tally.is_complete())
+                    && self.cards_missing(held).is_empty()
+            };
+            let now: Vec<_> = self.tree.open().filter(|(_, held)| is_valid(held)).map(|(id, _)| id).collect();
+            if now.is_empty() {
+                return;
+            }
+            for id in now {
+                if let Some(held) = self.tree.get_mut(id) {
+                    held.valid = true;
+                }
+            }
+        }
+    }
+
+    /// Goes on to the best chain, if that takes back nothing that is final.
+    fn adopt(&mut self) {
+        if self.conflict.is_some() {
+            return;
+        }
+        let best = self.tree.best(&self.pins);
+        let common = self.adopted.iter().zip(&best).take_while(|(a, b)| a == b).count();
+        let is_pinned = |chain: &[CharterId]| {
+            let mut valid = self.pins.iter().filter(|pin| self.tree.get(**pin).is_some_and(|held| held.valid));
+            valid.all(|pin| chain.contains(pin))
+        };
+        if common + 1 >= self.adopted.len() || !is_pinned(&self.adopted) {
+            self.adopted = best;
+        } else if let Some(theirs) = best.last().copied() {
+            let version = self.held(best[common]).charter.body().version;
+            self.conflict = Some(Conflict { version, ours: self.tip_id(), theirs });
+        }
+    }
+
+    /// Derives the federation from charter and cards.
+    fn derive(&mut self) {
+        let tip = self.tip();
+        let of = |member: MemberId, named, governance| {
+            let line = self.cards.get(&member).map(|cards| cards.line(named, governance));
+            (member, line.unwrap_or_default())
+        };
+        let members = tip.body().members.iter().map(|entry| of(entry.id, entry.card, Some(entry.governance)));
+        let departed = tip.body().departed.iter().map(|entry| of(entry.id, entry.card, None));
+        let lines: BTreeMap<MemberId, Line> = members.chain(departed).collect();
+        let federation = Federation::of(tip.clone(), lines, &self.tree.governance(tip.id()));
+        self.federation = Arc::new(federation);
+    }
+
+    /// Forgets proposals for versions that are decided, and those that are too many.
+    fn prune(&mut self) {
+        let decided = self.tip().body().version;
+        let stale = self.tree.open().filter(|(_, held)| held.charter.body().version < decided).map(|(id, _)| id);
+        let mut gone: Vec<_> = stale.collect();
+        gone.extend(self.surplus());
+        if gone.is_empty() {
+            return;
+        }
+        for id in gone {
+            self.tree.remove(id);
+        }
+        self.prune_cards();
+    }
+
+    /// Forgets cards that only proposals have named which are forgotten.
+    fn prune_cards(&mut self) {
+        let mut keys: BTreeSet<(MemberId, PublicKey)> = BTreeSet::new();
+        let mut named: BTreeSet<(MemberId, CardId)> = BTreeSet::new();
+        for (_, held) in self.tree.iter() {
+            let body = held.charter.body();
+            keys.extend(body.members.iter().map(|member| (member.id, member.governance)));
+            named.extend(body.members.iter().map(|member| (member.id, member.card)));
+            named.extend(body.departed.iter().map(|departed| (departed.id, departed.card)));
+        }
+        for (member, cards) in &mut self.cards {
+            let lines = named.iter().filter(|(id, _)| id == member).filter_map(|(_, card)| cards.line_to(*card));
+            let wanted: BTreeSet<CardId> = lines.flatten().map(|card| card.id()).collect();
+            cards.retain(|card| {
+                let is_later = card.body().counter > 0 && keys.contains(&(*member, card.body().governance));
+                is_later || wanted.contains(&card.id())
+            });
+        }
+        self.cards.retain(|_, cards| !cards.is_empty());
+    }
+
+    /// The proposals for which there is no room. Those with the most votes stay, then those of the highest attempt; of what a
+    /// member alone has signed for one version, only a few, or else one member could crowd out the others.
+    fn surplus(&self) -> Vec<CharterId> {
+        let mut open: Vec<_> = self.tree.open().collect();
+        let rank = |id: &CharterId, held: &Held| {
+            let votes = held.voices.keys().filter(|(_, role)| *role == Role::Vote).count();
+            std::cmp::Reverse((votes, held.charter.body().attempt, std::cmp::Reverse(*id)))
+        };
+        open.sort_by_cached_key(|(id, held)| rank(id, held));
+        let mut backed: BTreeMap<(MemberId, u64), usize> = BTreeMap::new();
+        let (mut kept, mut bytes) = (0, 0);
+        let mut surplus = Vec::new();
+        for (id, held) in open {
+            let version = held.charter.body().version;
+            let mut has_room = false;
+            for (member, _) in held.voices.keys() {
+                let count = backed.entry((*member, version)).or_default();
+                *count += 1;
+                has_room |= *count <= MAX_BACKED;
+            }
+            let size = held.charter.bytes().len();
+            if has_room && kept < MAX_OPEN && bytes + size <= MAX_OPEN_BYTES {
+                (kept, bytes) = (kept + 1, bytes + size);
+            } else {
+                surplus.push(id);
+            }
+        }
+        surplus
+    }
+}
+
+/// What is new in a document.
+enum New {
+    Charter,
+    Card(MemberId),
+    DoubleVote(MemberId),
+}
+
+/// Whether a first card says what the charter says.
+fn is_application(card: &CardBody, entry: &crate::charter::Member) -> bool {
+    let says = |application: &crate::card::Application| {
+        application.name == entry.name && application.jurisdiction == entry.jurisdiction
+    };
+    card.governance == entry.governance && card.application.as_ref().is_some_and(says)
+}
