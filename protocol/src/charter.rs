@@ -159,7 +159,7 @@ pub struct Charter {
 }
 
 /// What a signature on a charter is over: enough to prove by it alone that somebody has signed two charters of which one
-/// may be signed only (SPEC 10.5, 21.6), and no more, since the id binds the rest.
+/// may be signed only (SPEC 10.10, 21.6), and no more, since the id binds the rest.
 #[derive(Clone, Copy, Debug, Deserialize_tuple, Eq, Ord, PartialEq, PartialOrd, Serialize_tuple)]
 pub struct Motion {
     /// The charter's id.

@@ -62,14 +62,14 @@ pub struct Governance {
     federation: Arc<Federation>,
 }
 
-/// A better chain of valid charters would take back what nodes have acted on. Adoption stands still until somebody chooses.
+/// There are two histories that nodes have acted on. Adoption stands still until somebody chooses; matching goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Conflict {
     /// The first version about which the two differ.
     pub version: u64,
     /// The end of the chain that was adopted.
     pub ours: CharterId,
-    /// The end of the chain that the rules prefer.
+    /// The end of the best other one.
     pub theirs: CharterId,
 }
 
@@ -272,7 +272,7 @@ impl Governance {
         self.pins = self.pins.iter().copied().filter(leads_here).collect();
         self.pins.insert(id);
         self.conflict = None;
-        self.adopted = self.tree.best(&self.pins);
+        self.adopted = self.tree.best(self.tree.chains(&self.pins)).unwrap_or(chain);
         self.derive();
         Ok(if self.tip().id() == tip { Taken::Known } else { Taken::Adopted(self.tip().id()) })
     }
@@ -612,23 +612,34 @@ impl Governance {
         }
     }
 
-    /// Goes on to the best chain, if that takes back nothing that is final.
+    /// Goes on to the best chain, unless there are two histories that are both final.
     fn adopt(&mut self) {
+        let chains = self.tree.chains(&self.pins);
+        if !self.tree.contains_pins(&self.adopted, &self.pins) {
+            // A person has said that what was adopted is not the federation.
+            self.adopted = self.tree.best(chains.clone()).unwrap_or_else(|| self.adopted.clone());
+            self.conflict = None;
+        }
+        self.look_for_conflict(&chains);
+        if self.conflict.is_none() {
+            // This takes back a charter without a child at most.
+            self.adopted = self.tree.best(chains.clone()).unwrap_or_else(|| self.adopted.clone());
+            self.look_for_conflict(&chains);
+        }
+    }
+
+    /// Two valid children of one charter that both have valid children: nodes have acted on either. It is raised whichever is
+    /// the better one, so that both sides hear of it.
+    fn look_for_conflict(&mut self, chains: &[Vec<CharterId>]) {
         if self.conflict.is_some() {
             return;
         }
-        let best = self.tree.best(&self.pins);
-        let common = self.adopted.iter().zip(&best).take_while(|(a, b)| a == b).count();
-        let is_pinned = |chain: &[CharterId]| {
-            let mut valid = self.pins.iter().filter(|pin| self.tree.get(**pin).is_some_and(|held| held.valid));
-            valid.all(|pin| chain.contains(pin))
-        };
-        if common + 1 >= self.adopted.len() || !is_pinned(&self.adopted) {
-            self.adopted = best;
-        } else if let Some(theirs) = best.last().copied() {
-            let version = self.held(best[common]).charter.body().version;
-            self.conflict = Some(Conflict { version, ours: self.tip_id(), theirs });
-        }
+        let common = |chain: &[CharterId]| self.adopted.iter().zip(chain).take_while(|(a, b)| a == b).count();
+        let excludes = |chain: &&Vec<CharterId>| chain.len().min(self.adopted.len()) >= common(chain) + 2;
+        let rival = self.tree.best(chains.iter().filter(excludes).cloned());
+        self.conflict = rival.and_then(|rival| {
+            Some(Conflict { version: common(&rival) as u64, ours: self.tip_id(), theirs: *rival.last()? })
+        });
     }
 
     /// Derives the federation from charter and cards.
@@ -726,3 +737,6 @@ fn is_application(card: &CardBody, entry: &crate::charter::Member) -> bool {
     };
     card.governance == entry.governance && card.application.as_ref().is_some_and(says)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! From one version of the charter to the next: what may change at once, and whose signatures count (SPEC 10.4 to 10.8).
+//! From one version of the charter to the next: what may change at once, and whose signatures count (SPEC 10.7 to 10.11).
 //!
 //! Members are counted, never signatures or keys. That is the mistake that others have made four times
 //! (CVE-2020-6174 and its relatives): so a signature first becomes the voice of one member, and only voices are counted.
@@ -54,10 +54,10 @@ impl Tally {
 /// Why a charter cannot follow another one, or a signature is none on it. Each variant is one rule.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum AmendmentError {
-    /// SPEC 10.4: of another federation.
+    /// SPEC 10.7: of another federation.
     #[error("a charter of another federation")]
     OtherNetwork,
-    /// SPEC 10.4: not the next version.
+    /// SPEC 10.7: not the next version.
     #[error("version {child} does not follow version {parent}")]
     Version {
         /// The version of the one before.
@@ -65,13 +65,13 @@ pub enum AmendmentError {
         /// The version that was to follow.
         child: u64,
     },
-    /// SPEC 10.4: names another charter before it.
+    /// SPEC 10.7: names another charter before it.
     #[error("it follows another charter")]
     OtherParent,
-    /// SPEC 10.4: origins begin with the name.
+    /// SPEC 10.7: origins begin with the name.
     #[error("the name of a federation never changes")]
     Name,
-    /// SPEC 10.6: too many join at once.
+    /// SPEC 10.9: too many join at once.
     #[error("{joins} members join at once; at most {most} may")]
     Joins {
         /// How many do.
@@ -79,7 +79,7 @@ pub enum AmendmentError {
         /// How many may.
         most: usize,
     },
-    /// SPEC 10.6: too many members or keys are removed at once.
+    /// SPEC 10.9: too many members or keys are removed at once.
     #[error("{removals} members or governance keys go at once; at most {most} may")]
     Removals {
         /// How many are.
@@ -87,7 +87,7 @@ pub enum AmendmentError {
         /// How many may be.
         most: usize,
     },
-    /// SPEC 10.6: a threshold changes together with something else.
+    /// SPEC 10.9: a threshold changes together with something else.
     #[error("a change of the threshold stands alone in its version")]
     ThresholdNotAlone,
     /// SPEC 10.8: a member is gone without an entry.
@@ -102,19 +102,19 @@ pub enum AmendmentError {
     /// SPEC 10.5: a label's code keeps its name.
     #[error("label {0} was dropped or has another name; a code stays, with its name")]
     Label(u16),
-    /// SPEC 10.7: a governance key was used before.
+    /// SPEC 10.11: a governance key was used before.
     #[error("the new governance key of {0} was used before")]
     KeyReused(MemberId),
-    /// SPEC 10.5: a signature by somebody who can have none on it.
+    /// SPEC 10.10: a signature by somebody who can have none on it.
     #[error("{0} cannot sign it: neither a member before it nor new in it")]
     Stranger(MemberId),
-    /// SPEC 10.5: a signature on something else.
+    /// SPEC 10.10: a signature on something else.
     #[error("a signature on another charter")]
     OtherCharter,
-    /// SPEC 10.5: nobody votes on its own expulsion.
+    /// SPEC 10.10: nobody votes on its own expulsion.
     #[error("{0} votes on its own expulsion")]
     OwnExpulsion(MemberId),
-    /// SPEC 10.5: made with neither key.
+    /// SPEC 10.10: made with neither key.
     #[error("the signature of {0} is wrong")]
     Signature(MemberId),
 }

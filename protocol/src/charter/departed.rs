@@ -1,4 +1,4 @@
-//! Who is no member any more, and where its logs end; and what a new federation takes over from an old one (SPEC 10.8, 10.9).
+//! Who is no member any more, and where its logs end; and what a new federation takes over from an old one (SPEC 10.8).
 
 use serde::{Deserialize, Serialize};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};

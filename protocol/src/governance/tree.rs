@@ -25,7 +25,6 @@ pub(super) struct Held {
 /// Charters by id; the parent of each is held too.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    root: CharterId,
     held: BTreeMap<CharterId, Held>,
 }
 
@@ -33,7 +32,7 @@ impl Tree {
     pub(super) fn new(genesis: &Genesis) -> Self {
         let (charter, root) = (genesis.charter().clone(), genesis.charter().id());
         let voices = genesis.approvals().iter().map(|a| ((a.member, Role::Vote), a.clone())).collect();
-        Self { root, held: BTreeMap::from([(root, Held { charter, voices, valid: true })]) }
+        Self { held: BTreeMap::from([(root, Held { charter, voices, valid: true })]) }
     }
 
     pub(super) fn get(&self, id: CharterId) -> Option<&Held> {
@@ -92,15 +91,24 @@ impl Tree {
         members.map(|member| (member.governance, member.id)).collect()
     }
 
-    /// The best chain of valid charters among those that contain all of `pins` that are valid.
-    pub(super) fn best(&self, pins: &BTreeSet<CharterId>) -> Vec<CharterId> {
+    /// The chains of valid charters, each to its end, that contain all of `pins` that are valid.
+    pub(super) fn chains(&self, pins: &BTreeSet<CharterId>) -> Vec<Vec<CharterId>> {
         let parents: BTreeSet<_> =
             self.held.values().filter(|held| held.valid).filter_map(|held| held.charter.body().previous).collect();
         let ends = self.held.iter().filter(|(id, held)| held.valid && !parents.contains(id));
-        let pins: BTreeSet<_> = pins.iter().filter(|pin| self.held.get(pin).is_some_and(|held| held.valid)).collect();
         let chains = ends.map(|(id, _)| self.chain(*id));
-        let pinned = chains.filter(|chain| pins.iter().all(|pin| chain.contains(pin)));
-        pinned.reduce(|best, chain| if self.is_better(&chain, &best) { chain } else { best }).unwrap_or(vec![self.root])
+        chains.filter(|chain| self.contains_pins(chain, pins)).collect()
+    }
+
+    /// Whether a chain contains all of `pins` that are valid.
+    pub(super) fn contains_pins(&self, chain: &[CharterId], pins: &BTreeSet<CharterId>) -> bool {
+        let mut valid = pins.iter().filter(|pin| self.held.get(pin).is_some_and(|held| held.valid));
+        valid.all(|pin| chain.contains(pin))
+    }
+
+    /// The best of some chains.
+    pub(super) fn best(&self, chains: impl IntoIterator<Item = Vec<CharterId>>) -> Option<Vec<CharterId>> {
+        chains.into_iter().reduce(|best, chain| if self.is_better(&chain, &best) { chain } else { best })
     }
 
     /// SPEC 21.3: the longer chain; at the first difference the higher attempt, then the lower id.
