@@ -8,11 +8,13 @@
 //! Does not know the network, the disk, or the time. Whoever holds the private keys keeps to the rules of [`ballot`].
 
 pub mod ballot;
+mod bounds;
 pub mod bundle;
 mod cards;
 pub mod document;
 pub mod double_vote;
 mod health;
+mod keep;
 pub mod summary;
 mod tree;
 
@@ -28,25 +30,13 @@ pub use health::Health;
 pub use summary::{Answer, Position, Summary};
 
 use crate::card::{Card, CardBody};
-use crate::charter::{Amendment, AmendmentError, Approval, Charter, Genesis, Role, Tally};
+use crate::charter::{Amendment, AmendmentError, Approval, Charter, Genesis, Tally};
 use crate::digest::{CardId, CharterId, NetworkId};
 use crate::federation::{Federation, Line};
 use crate::key::PublicKey;
 use crate::names::MemberId;
 use cards::Cards;
 use tree::{Held, Tree};
-
-/// Most proposals that are held at once: a guess, far above what people can discuss.
-const MAX_OPEN: usize = 64;
-
-/// Most bytes of proposals, signatures not counted.
-const MAX_OPEN_BYTES: usize = 8 * 1024 * 1024;
-
-/// Most proposals for one version that one member can keep alive alone.
-const MAX_BACKED: usize = 4;
-
-/// Most valid charters beside the adopted ones. Each takes a quorum, and its voters either moved to a higher attempt or voted twice.
-const MAX_ASIDE: usize = 256;
 
 /// The charters and cards that a node holds, and which of them are in force.
 #[derive(Clone, Debug)]
@@ -59,6 +49,8 @@ pub struct Governance {
     double_votes: BTreeMap<MemberId, DoubleVote>,
     pins: BTreeSet<CharterId>,
     conflict: Option<Conflict>,
+    /// The governance keys of all charters up to the one of `federation`.
+    keys: BTreeMap<PublicKey, MemberId>,
     federation: Arc<Federation>,
 }
 
@@ -161,13 +153,14 @@ pub struct Proposal<'a> {
 impl Governance {
     /// A federation at its beginning.
     pub fn new(genesis: &Genesis) -> Self {
-        let mut cards: BTreeMap<MemberId, Cards> = BTreeMap::new();
+        let (tree, mut cards) = (Tree::new(genesis), BTreeMap::<MemberId, Cards>::new());
         for (member, card) in genesis.cards() {
             cards.entry(*member).or_default().insert_named(card.clone());
         }
         Self {
             network: genesis.charter().network(),
-            tree: Tree::new(genesis),
+            keys: tree.governance(genesis.charter().id()),
+            tree,
             adopted: vec![genesis.charter().id()],
             cards,
             double_votes: BTreeMap::new(),
@@ -224,7 +217,9 @@ impl Governance {
         self.adopt();
         let disputed = self.is_disputed(&what);
         let before = Arc::clone(&self.federation);
-        self.derive();
+        if self.tip().id() != tip || matches!(what, New::Card(_) | New::Charter { cards: true }) {
+            self.derive();
+        }
         self.prune();
         if let Some(conflict) = self.conflict.filter(|now| conflict != Some(*now)) {
             return Ok(Taken::Conflict(conflict));
@@ -236,7 +231,7 @@ impl Governance {
             New::Card(member) if !disputed && self.is_disputed(&New::Card(member)) => Taken::Rivals(member),
             New::Card(member) if before.line(member) != self.federation.line(member) => Taken::Card(member),
             New::DoubleVote(member) => Taken::DoubleVote(member),
-            New::Card(_) | New::Charter => Taken::Kept,
+            New::Card(_) | New::Charter { .. } => Taken::Kept,
         })
     }
 
@@ -331,8 +326,13 @@ impl Governance {
 
     /// The proposals, and valid charters that were not adopted.
     pub fn proposals(&self) -> impl Iterator<Item = Proposal<'_>> {
-        let aside = self.tree.iter().filter(|(id, _)| !self.adopted.contains(id));
-        aside.filter_map(|(_, held)| self.proposal_of(held))
+        self.aside().filter_map(|(_, held)| self.proposal_of(held))
+    }
+
+    /// What is held and was not adopted.
+    fn aside(&self) -> impl Iterator<Item = (CharterId, &Held)> {
+        let adopted: BTreeSet<_> = self.adopted.iter().copied().collect();
+        self.tree.iter().filter(move |(id, _)| !adopted.contains(id))
     }
 
     /// One of them, or an adopted one.
@@ -439,159 +439,6 @@ impl Governance {
         self.federation.line(*member).is_some_and(|line| !line.rivals.is_empty())
     }
 
-    /// Keeps a document, if it holds; `None` if there is nothing new in it.
-    fn keep(&mut self, document: Document) -> Result<Option<New>, GovernanceError> {
-        match document {
-            Document::Charter { charter, approvals, cards } => self.keep_charter(*charter, approvals, cards),
-            Document::Approval(approval) => {
-                let held = self.tree.get(approval.charter).ok_or(GovernanceError::Unconnected)?;
-                let role = self.voice(held, &approval)?;
-                Ok(self.add_voices(approval.charter, vec![(role, approval)]).then_some(New::Charter))
-            }
-            Document::Card(card) => self.keep_card(*card),
-            Document::DoubleVote(proof) => self.keep_double_vote(*proof),
-        }
-    }
-
-    fn keep_charter(
-        &mut self,
-        charter: Charter,
-        approvals: Vec<Approval>,
-        cards: Vec<Card>,
-    ) -> Result<Option<New>, GovernanceError> {
-        let id = charter.id();
-        let mut new = false;
-        if let Some(held) = self.tree.get(id) {
-            let voices = self.voices(held, approvals)?;
-            new |= self.add_voices(id, voices);
-        } else {
-            let version = charter.body().version;
-            let parent = charter.body().previous.and_then(|parent| self.tree.get(parent));
-            let parent = parent.filter(|parent| parent.valid).ok_or(GovernanceError::Unconnected)?;
-            let used: BTreeSet<PublicKey> = self.tree.governance(parent.charter.id()).into_keys().collect();
-            let amendment = Amendment::check(&parent.charter, &charter, &used)?;
-            let mut voices = Vec::new();
-            for approval in approvals {
-                voices.push((amendment.role(&approval)?, approval));
-            }
-            let tally = amendment.tally(voices.iter().map(|(role, approval)| (approval.member, *role)));
-            if voices.is_empty() {
-                return Err(GovernanceError::Unsigned);
-            }
-            let is_quorate = tally.votes.len() >= tally.threshold;
-            if !is_quorate && version < self.tip().body().version {
-                return Err(GovernanceError::Stale(version));
-            }
-            if is_quorate && self.tree.iter().filter(|(_, held)| held.valid).count() >= self.adopted.len() + MAX_ASIDE {
-                return Err(GovernanceError::TooMany);
-            }
-            self.tree.insert(charter);
-            self.add_voices(id, voices);
-            if !is_quorate && self.surplus().contains(&id) {
-                self.tree.remove(id);
-                return Err(GovernanceError::TooMany);
-            }
-            new = true;
-        }
-        new |= self.keep_named(id, cards)?;
-        Ok(new.then_some(New::Charter))
-    }
-
-    /// Keeps the cards that come with a charter: those that it names, and those before them.
-    fn keep_named(&mut self, id: CharterId, cards: Vec<Card>) -> Result<bool, GovernanceError> {
-        let mut wanted: BTreeSet<(MemberId, CardId)> = self.named(self.held(id)).into_iter().collect();
-        let mut by_id: BTreeMap<_, _> = cards.into_iter().map(|card| ((card.body().member, card.id()), card)).collect();
-        let mut new = false;
-        while let Some((member, id)) = wanted.pop_first() {
-            let Some(card) = by_id.remove(&(member, id)) else { continue };
-            wanted.extend(card.body().previous.map(|before| (member, before)));
-            let cards = self.cards.entry(member).or_default();
-            if !cards.contains(id) {
-                cards.insert_named(card);
-                new = true;
-            }
-        }
-        Ok(new)
-    }
-
-    /// The signatures on a charter that is held which are new, each verified. One that does not hold spoils all.
-    fn voices(&self, held: &Held, approvals: Vec<Approval>) -> Result<Vec<(Role, Approval)>, GovernanceError> {
-        approvals.into_iter().map(|approval| Ok((self.voice(held, &approval)?, approval))).collect()
-    }
-
-    fn voice(&self, held: &Held, approval: &Approval) -> Result<Role, GovernanceError> {
-        if let Some(((_, role), _)) = held.voices.iter().find(|(_, known)| *known == approval) {
-            return Ok(*role);
-        }
-        let amendment = self.tree.amendment(held).ok_or(AmendmentError::OtherParent)?;
-        Ok(amendment.role(approval)?)
-    }
-
-    fn add_voices(&mut self, id: CharterId, voices: Vec<(Role, Approval)>) -> bool {
-        let mut new = false;
-        for (role, approval) in voices {
-            let Some(held) = self.tree.get_mut(id) else { return new };
-            // A member can make many signatures of one message; the first one counts.
-            if held.voices.contains_key(&(approval.member, role)) {
-                continue;
-            }
-            held.voices.insert((approval.member, role), approval.clone());
-            new = true;
-            if role == Role::Vote {
-                self.look_for_double_vote(id, &approval);
-            }
-        }
-        new
-    }
-
-    fn look_for_double_vote(&mut self, id: CharterId, approval: &Approval) {
-        let member = approval.member;
-        if self.double_votes.contains_key(&member) {
-            return;
-        }
-        let ours = (self.held(id).charter.motion(), approval.signature);
-        let proof = self.tree.iter().filter(|(other, _)| *other != id).find_map(|(_, held)| {
-            let vote = held.voices.get(&(member, Role::Vote))?;
-            DoubleVote::of(member, ours, (held.charter.motion(), vote.signature))
-        });
-        self.double_votes.extend(proof.map(|proof| (member, proof)));
-    }
-
-    fn keep_card(&mut self, card: Card) -> Result<Option<New>, GovernanceError> {
-        let (member, id) = (card.body().member, card.id());
-        if self.cards.get(&member).is_some_and(|cards| cards.contains(id)) {
-            return Ok(None);
-        }
-        if card.body().counter == 0 {
-            let is_named = self.tree.iter().any(|(_, held)| held.charter.member(member).is_some_and(|m| m.card == id));
-            if !is_named {
-                return Err(GovernanceError::NoMembersCard);
-            }
-            self.cards.entry(member).or_default().insert_named(card);
-            return Ok(Some(New::Card(member)));
-        }
-        let entries = self.tree.iter().filter_map(|(_, held)| held.charter.member(member));
-        let mut keys = entries.map(|entry| entry.governance);
-        if !keys.any(|key| key == card.body().governance) {
-            return Err(GovernanceError::NoMembersCard);
-        }
-        let cards = self.cards.get_mut(&member).ok_or(CardRefusal::Unconnected)?;
-        cards.insert(card, self.network)?;
-        Ok(Some(New::Card(member)))
-    }
-
-    fn keep_double_vote(&mut self, proof: DoubleVote) -> Result<Option<New>, GovernanceError> {
-        let member = proof.member;
-        if self.double_votes.contains_key(&member) {
-            return Ok(None);
-        }
-        let parent = proof.one.previous.and_then(|parent| self.tree.get(parent));
-        let entry = parent.and_then(|parent| parent.charter.member(member)).ok_or(DoubleVoteError::Stranger(member))?;
-        proof.verify(self.network, &entry.governance)?;
-        self.double_votes.insert(member, proof);
-        Ok(Some(New::DoubleVote(member)))
-    }
-
     /// Marks what has all that it needs: signatures, cards, a valid charter before it.
     fn validate(&mut self) {
         loop {
@@ -652,80 +499,20 @@ impl Governance {
         let members = tip.body().members.iter().map(|entry| of(entry.id, entry.card, Some(entry.governance)));
         let departed = tip.body().departed.iter().map(|entry| of(entry.id, entry.card, None));
         let lines: BTreeMap<MemberId, Line> = members.chain(departed).collect();
-        let federation = Federation::of(tip.clone(), lines, &self.tree.governance(tip.id()));
-        self.federation = Arc::new(federation);
-    }
-
-    /// Forgets proposals for versions that are decided, and those that are too many.
-    fn prune(&mut self) {
-        let decided = self.tip().body().version;
-        let stale = self.tree.open().filter(|(_, held)| held.charter.body().version < decided).map(|(id, _)| id);
-        let mut gone: Vec<_> = stale.collect();
-        gone.extend(self.surplus());
-        if gone.is_empty() {
-            return;
+        let (tip, is_same) = (tip.clone(), tip.id() == self.federation.charter().id());
+        if !is_same {
+            self.keys = self.tree.governance(tip.id());
         }
-        for id in gone {
-            self.tree.remove(id);
-        }
-        self.prune_cards();
-    }
-
-    /// Forgets cards that only proposals have named which are forgotten.
-    fn prune_cards(&mut self) {
-        let mut keys: BTreeSet<(MemberId, PublicKey)> = BTreeSet::new();
-        let mut named: BTreeSet<(MemberId, CardId)> = BTreeSet::new();
-        for (_, held) in self.tree.iter() {
-            let body = held.charter.body();
-            keys.extend(body.members.iter().map(|member| (member.id, member.governance)));
-            named.extend(body.members.iter().map(|member| (member.id, member.card)));
-            named.extend(body.departed.iter().map(|departed| (departed.id, departed.card)));
-        }
-        for (member, cards) in &mut self.cards {
-            let lines = named.iter().filter(|(id, _)| id == member).filter_map(|(_, card)| cards.line_to(*card));
-            let wanted: BTreeSet<CardId> = lines.flatten().map(|card| card.id()).collect();
-            cards.retain(|card| {
-                let is_later = card.body().counter > 0 && keys.contains(&(*member, card.body().governance));
-                is_later || wanted.contains(&card.id())
-            });
-        }
-        self.cards.retain(|_, cards| !cards.is_empty());
-    }
-
-    /// The proposals for which there is no room. Those with the most votes stay, then those of the highest attempt; of what a
-    /// member alone has signed for one version, only a few, or else one member could crowd out the others.
-    fn surplus(&self) -> Vec<CharterId> {
-        let mut open: Vec<_> = self.tree.open().collect();
-        let rank = |id: &CharterId, held: &Held| {
-            let votes = held.voices.keys().filter(|(_, role)| *role == Role::Vote).count();
-            std::cmp::Reverse((votes, held.charter.body().attempt, std::cmp::Reverse(*id)))
-        };
-        open.sort_by_cached_key(|(id, held)| rank(id, held));
-        let mut backed: BTreeMap<(MemberId, u64), usize> = BTreeMap::new();
-        let (mut kept, mut bytes) = (0, 0);
-        let mut surplus = Vec::new();
-        for (id, held) in open {
-            let version = held.charter.body().version;
-            let mut has_room = false;
-            for (member, _) in held.voices.keys() {
-                let count = backed.entry((*member, version)).or_default();
-                *count += 1;
-                has_room |= *count <= MAX_BACKED;
-            }
-            let size = held.charter.bytes().len();
-            if has_room && kept < MAX_OPEN && bytes + size <= MAX_OPEN_BYTES {
-                (kept, bytes) = (kept + 1, bytes + size);
-            } else {
-                surplus.push(id);
-            }
-        }
-        surplus
+        self.federation = Arc::new(Federation::of(tip, lines, &self.keys));
     }
 }
 
 /// What is new in a document.
 enum New {
-    Charter,
+    /// A charter, or signatures on one; and cards that it names, or none.
+    Charter {
+        cards: bool,
+    },
     Card(MemberId),
     DoubleVote(MemberId),
 }

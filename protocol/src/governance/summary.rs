@@ -132,7 +132,7 @@ impl Governance {
     /// that is who has signed: a member can make many of one message.
     fn items(&self) -> BTreeMap<Digest, Item> {
         let mut items = BTreeMap::new();
-        for (id, held) in self.tree.iter().filter(|(id, _)| !self.adopted.contains(id)) {
+        for (id, held) in self.aside() {
             let signers: Vec<_> = held.voices.keys().map(|(member, role)| (member, *role == Role::Vote)).collect();
             let digest = Digest::of(&[b"charter", &codec::encode(&(id, signers))]);
             items.insert(digest, Item::Charter(id));
