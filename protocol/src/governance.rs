@@ -30,7 +30,7 @@ pub use health::Health;
 pub use summary::{Answer, Position, Summary};
 
 use crate::card::{Card, CardBody};
-use crate::charter::{Amendment, AmendmentError, Approval, Charter, Genesis, Tally};
+use crate::charter::{AmendmentError, Approval, Charter, Genesis, Tally};
 use crate::digest::{CardId, CharterId, NetworkId};
 use crate::federation::{Federation, Line};
 use crate::key::PublicKey;

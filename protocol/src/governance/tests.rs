@@ -7,7 +7,7 @@ use super::*;
 use crate::armor;
 use crate::card::tests::{card, keys};
 use crate::card::{CardBody, End, MemberKeys, SuccessionError};
-use crate::charter::{CharterBody, Departed, Departure, Member, Ratio, differences};
+use crate::charter::{Amendment, CharterBody, Departed, Departure, Member, Ratio, differences};
 use crate::digest::Digest;
 use crate::federation::Standing;
 use crate::federation::tests::genesis;
