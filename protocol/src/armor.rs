@@ -11,11 +11,13 @@ use crate::card::{Card, CardError};
 use crate::charter::{Approval, Charter, CharterError};
 use crate::codec::{self, CodecError};
 use crate::evidence::{Evidence, MAX_EVIDENCE};
+use crate::governance::{Bundle, BundleError};
 
 const CARD: &str = "HASHMESH CARD";
 const CHARTER: &str = "HASHMESH CHARTER";
 const APPROVAL: &str = "HASHMESH CHARTER SIGNATURE";
 const EVIDENCE: &str = "HASHMESH EVIDENCE";
+const PROPOSAL: &str = "HASHMESH PROPOSAL";
 
 /// Longest file that is read: a charter of a thousand members with all their cards and signatures.
 pub const MAX_FILE: usize = 16 * 1024 * 1024;
@@ -49,6 +51,12 @@ pub enum ArmorError {
     /// Not evidence alone.
     #[error("not one -----BEGIN {EVIDENCE}----- block")]
     NotOneEvidence,
+    /// Not a proposal alone.
+    #[error("not one -----BEGIN {PROPOSAL}----- block")]
+    NotOneProposal,
+    /// A proposal that is not valid.
+    #[error("the proposal in it is not valid")]
+    Proposal(#[from] BundleError),
     /// A block of another kind.
     #[error("a block {0:?}, which is none of a charter, a card or a signature")]
     Foreign(String),
@@ -128,6 +136,21 @@ pub fn read_evidence(text: &str) -> Result<Vec<u8>, ArmorError> {
 /// The file form of evidence, with a line for people.
 pub fn write_evidence(evidence: &Evidence) -> String {
     format!("evidence against {}\n{}", evidence.accused(), block(EVIDENCE, evidence.bytes().to_vec()))
+}
+
+/// The proposal in a file, verified.
+pub fn read_proposal(text: &str) -> Result<Bundle, ArmorError> {
+    match blocks(text)?.as_slice() {
+        [block] if block.tag() == PROPOSAL => Ok(Bundle::decode(block.contents())?),
+        _ => Err(ArmorError::NotOneProposal),
+    }
+}
+
+/// The file form of a proposal, with a line for people.
+pub fn write_proposal(bundle: &Bundle) -> String {
+    let (body, id) = (bundle.proposed().body(), bundle.proposed().id());
+    let caption = format!("proposal for {}, version {}, id {id}", body.federation, body.version);
+    format!("{caption}\n{}", block(PROPOSAL, bundle.encode()))
 }
 
 fn caption_of_card(card: &Card) -> String {

@@ -3,10 +3,14 @@
 //! A card decides nothing about membership: the charter names each member's first card by id. Addresses are not in it;
 //! a node signs its own.
 
+mod succession;
+
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
+pub use succession::SuccessionError;
+
 use crate::codec::{self, CodecError};
-use crate::digest::{CardId, NetworkId};
+use crate::digest::{CardId, Digest, NetworkId};
 use crate::key::{Context, KeyError, Kind, PublicKey, SecretKey, Signature};
 use crate::names::{Jurisdiction, MemberId};
 use crate::text::is_plain;
@@ -15,7 +19,13 @@ use crate::text::is_plain;
 const FORMAT: u64 = 1;
 
 /// Longest card with its signatures, in bytes.
-pub const MAX_CARD: usize = 8 * 1024;
+pub const MAX_CARD: usize = 16 * 1024;
+
+/// Most epochs of a member, all told: as many ends fit a card.
+pub const MAX_EPOCHS: usize = 256;
+
+/// Most evidence that a card cites.
+pub const MAX_CITED: usize = 8;
 
 /// Most node keys on a card: a few machines, each with an old and a new key while it changes over.
 pub const MAX_NODES: usize = 8;
@@ -48,6 +58,32 @@ pub struct CardBody {
     pub nodes: Vec<PublicKey>,
     /// What the member asks the charter to say of it; on first cards only.
     pub application: Option<Application>,
+    /// Where the member's earlier logs end, one entry an epoch from 0 on; of one that leaves, also where its last one does.
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_EPOCHS>")]
+    pub ended: Vec<End>,
+    /// The evidence against the epoch that this card ends: the SHA-256 of each, ascending.
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_CITED>")]
+    pub evidence: Vec<Digest>,
+    /// Whether the member leaves. It stays a member, without a voice, until a charter says so.
+    pub leaving: bool,
+}
+
+/// Where a log ends.
+#[derive(Clone, Copy, Debug, Deserialize_tuple, Eq, Ord, PartialEq, PartialOrd, Serialize_tuple)]
+pub struct End {
+    /// Which of a member's logs.
+    pub epoch: u32,
+    /// After so many leaves.
+    pub size: u64,
+    /// The root of its tree there.
+    pub root: Digest,
+}
+
+impl End {
+    /// The end of a log in which nothing was said.
+    pub fn nothing(epoch: u32) -> Self {
+        Self { epoch, size: 0, root: Digest::of(&[]) }
+    }
 }
 
 /// How an applicant describes itself. The charter that admits it repeats these words, and they count there.
@@ -88,6 +124,7 @@ pub struct Card {
     body: CardBody,
     id: CardId,
     bytes: Vec<u8>,
+    signers: Vec<PublicKey>,
 }
 
 /// The wire form: the body's bytes as they were signed, and the signatures, ascending by key.
@@ -125,17 +162,38 @@ impl Card {
             witness: keys.witness.public(),
             nodes: vec![keys.node.public()],
             application: Some(application),
+            ended: Vec::new(),
+            evidence: Vec::new(),
+            leaving: false,
         };
+        Self::sign(&body, [&keys.governance, &keys.log, &keys.witness, &keys.node])
+    }
+
+    /// What the next card says if nothing changes.
+    pub fn successor(&self, network: NetworkId) -> CardBody {
+        CardBody {
+            network: Some(network),
+            counter: self.body.counter.saturating_add(1),
+            previous: Some(self.id),
+            application: None,
+            evidence: Vec::new(),
+            ..self.body.clone()
+        }
+    }
+
+    /// Signs a card with the governance key and those keys on it that are new. Whether they are all is for
+    /// [`follows`](Self::follows) to say.
+    pub fn sign<'a>(body: &CardBody, keys: impl IntoIterator<Item = &'a SecretKey>) -> Result<Self, CardError> {
         body.check()?;
-        let bytes = codec::encode(&body);
-        let mut signatures: Vec<_> = [&keys.governance, &keys.log, &keys.witness, &keys.node]
-            .map(|secret| (secret.public(), secret.sign(body.context(), &bytes)))
-            .to_vec();
+        let bytes = codec::encode(body);
+        let sign = |secret: &SecretKey| (secret.public(), secret.sign(body.context(), &bytes));
+        let mut signatures: Vec<_> = keys.into_iter().map(sign).collect();
         signatures.sort();
         Self::read(&codec::encode(&CardForm { body: bytes, signatures }))
     }
 
-    /// Reads and verifies a first card. A later one is verified against the card before it.
+    /// Reads a card and verifies every signature on it. A first card must be signed by all its keys, a later one by the
+    /// governance key on it; which others must have signed that depends on the card before ([`follows`](Self::follows)).
     pub fn read(bytes: &[u8]) -> Result<Self, CardError> {
         let form: CardForm = codec::decode(bytes, MAX_CARD)?;
         let body: CardBody = codec::decode(&form.body, MAX_CARD)?;
@@ -143,16 +201,19 @@ impl Card {
         if !form.signatures.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(CardError::Rule("signatures must ascend by key, one a key"));
         }
-        for (role, key) in body.keys() {
-            let Ok(at) = form.signatures.binary_search_by(|(signer, _)| signer.cmp(&key)) else {
-                return Err(CardError::NotSigned { role });
-            };
-            key.verify(body.context(), &form.body, &form.signatures[at].1)?;
+        for (signer, signature) in &form.signatures {
+            if !body.keys().any(|(_, key)| key == *signer) {
+                return Err(CardError::Rule("signed by a key that is not on the card"));
+            }
+            signer.verify(body.context(), &form.body, signature)?;
         }
-        if form.signatures.len() != body.keys().count() {
-            return Err(CardError::Rule("signed by a key that is not on the card"));
+        let signers: Vec<_> = form.signatures.into_iter().map(|(signer, _)| signer).collect();
+        let must_sign = |role: &str| body.counter == 0 || role == "governance";
+        let missing = body.keys().find(|(role, key)| must_sign(role) && signers.binary_search(key).is_err());
+        if let Some((role, _)) = missing {
+            return Err(CardError::NotSigned { role });
         }
-        Ok(Self { id: CardId::of(&form.body), body, bytes: bytes.to_vec() })
+        Ok(Self { id: CardId::of(&form.body), body, bytes: bytes.to_vec(), signers })
     }
 
     /// What it says.
@@ -194,6 +255,13 @@ impl CardBody {
         rule(first == self.application.is_some(), "the first card, and no other, is an application")?;
         rule((1..=MAX_NODES).contains(&self.nodes.len()), "a card has 1 to 8 node keys")?;
         rule(self.nodes.is_sorted_by(|a, b| a < b), "node keys must ascend and appear once")?;
+        let begins = self.epoch == 0 && !self.leaving && self.evidence.is_empty();
+        rule(!first || begins, "a first card begins with epoch 0; it neither ends a log nor leaves")?;
+        // All earlier epochs have ended; of one that leaves, the last one too.
+        let ends = u64::from(self.epoch) + u64::from(self.leaving);
+        let complete = self.ended.len() as u64 == ends && (0u32..).zip(&self.ended).all(|(n, end)| end.epoch == n);
+        rule(complete, "a card says where each earlier log ends, one entry an epoch from 0 on")?;
+        rule(self.evidence.is_sorted_by(|a, b| a < b), "cited evidence must ascend, each once")?;
         // One key in two roles could sign in one what is meant for the other.
         let mut keys: Vec<_> = self.keys().map(|(_, key)| key).collect();
         keys.sort();
@@ -277,6 +345,9 @@ pub(crate) mod tests {
             change(|body| body.nodes.clear()),
             change(|body| body.nodes = vec![body.nodes[0]; 2]),
             change(|body| body.log = body.witness),
+            change(|body| body.leaving = true),
+            change(|body| body.epoch = 1),
+            change(|body| body.evidence = vec![Digest::default()]),
             change(|body| body.application.as_mut().unwrap().name = " ".into()),
             change(|body| body.application.as_mut().unwrap().name = "a\u{7}".into()),
             change(|body| body.application.as_mut().unwrap().name = "x".repeat(129)),

@@ -4,12 +4,18 @@
 //! the id of version 0 is the id of the network. No parameter has a default in a node: what is not in the charter
 //! does not exist, so that two nodes of different versions cannot disagree about a limit.
 
+mod amendment;
+mod departed;
+mod difference;
 mod genesis;
 mod parameters;
 
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
-pub use genesis::{Genesis, GenesisError, found};
+pub use amendment::{Amendment, AmendmentError, Role, Tally, most_joins, most_removals};
+pub use departed::{Departed, Departure, OldEnd, Succeeds, UnknownDeparture};
+pub use difference::{Difference, differences};
+pub use genesis::{Genesis, GenesisError, found, refound};
 pub use parameters::{ParameterError, Parameters};
 
 use crate::card::MAX_NAME;
@@ -50,12 +56,16 @@ pub struct CharterBody {
     pub threshold: Ratio,
     /// The members, ascending by id.
     pub members: Vec<Member>,
+    /// The former members, ascending by id.
+    pub departed: Vec<Departed>,
     /// Whose cosignatures settle a checkpoint.
     pub witnesses: Witnesses,
     /// What statements can be labelled with, ascending by code.
     pub labels: Vec<Label>,
     /// Every limit and span of time.
     pub parameters: Parameters,
+    /// The federation that this one takes over from; in version 0 only.
+    pub succeeds: Option<Succeeds>,
     /// Why this version; for people.
     pub note: String,
 }
@@ -71,7 +81,7 @@ pub struct Member {
     pub jurisdiction: Jurisdiction,
     /// The key that votes and signs cards.
     pub governance: PublicKey,
-    /// The id of its first card.
+    /// The card from which its cards go on: its first one, until a charter decides otherwise.
     pub card: CardId,
 }
 
@@ -148,6 +158,27 @@ pub struct Charter {
     bytes: Vec<u8>,
 }
 
+/// What a signature on a charter is over: enough to prove by it alone that somebody has signed two charters of which one
+/// may be signed only (SPEC 10.10, 21.6), and no more, since the id binds the rest.
+#[derive(Clone, Copy, Debug, Deserialize_tuple, Eq, Ord, PartialEq, PartialOrd, Serialize_tuple)]
+pub struct Motion {
+    /// The charter's id.
+    pub charter: CharterId,
+    /// Its version.
+    pub version: u64,
+    /// Its attempt.
+    pub attempt: u16,
+    /// The charter before it.
+    pub previous: Option<CharterId>,
+}
+
+impl Motion {
+    /// Checks a signature.
+    pub fn verify(&self, network: NetworkId, key: &PublicKey, signature: &Signature) -> Result<(), KeyError> {
+        key.verify(Context { network, kind: Kind::Charter }, &codec::encode(self), signature)
+    }
+}
+
 /// A member's signature on a charter.
 #[derive(Clone, Debug, Deserialize_tuple, Eq, Ord, PartialEq, PartialOrd, Serialize_tuple)]
 pub struct Approval {
@@ -214,9 +245,45 @@ impl Charter {
         self.body.labels.iter().find(|label| label.name == name)
     }
 
+    /// The entry of a former member.
+    pub fn departed(&self, id: MemberId) -> Option<&Departed> {
+        let departed = &self.body.departed;
+        departed.binary_search_by_key(&id, |departed| departed.id).ok().map(|at| &departed[at])
+    }
+
+    /// How many members must sign the next version.
+    pub fn threshold(&self) -> usize {
+        self.body.threshold.threshold(self.body.members.len())
+    }
+
+    /// What the next version says if nothing changes.
+    pub fn successor(&self) -> CharterBody {
+        CharterBody {
+            network: Some(self.network()),
+            version: self.body.version.saturating_add(1),
+            attempt: 0,
+            previous: Some(self.id),
+            succeeds: None,
+            note: String::new(),
+            ..self.body.clone()
+        }
+    }
+
+    /// What is signed on it.
+    pub fn motion(&self) -> Motion {
+        let CharterBody { version, attempt, previous, .. } = self.body;
+        Motion { charter: self.id, version, attempt, previous }
+    }
+
     /// Signs it for a member.
     pub fn approve(&self, member: MemberId, governance: &SecretKey) -> Approval {
-        Approval { charter: self.id, member, signature: governance.sign(self.context(), &self.bytes) }
+        let signature = governance.sign(self.context(), &codec::encode(&self.motion()));
+        Approval { charter: self.id, member, signature }
+    }
+
+    /// Whether a key has signed it.
+    fn is_signed(&self, key: &PublicKey, signature: &Signature) -> bool {
+        self.motion().verify(self.network(), key, signature).is_ok()
     }
 
     /// Checks that a member of *this* charter has signed this charter.
@@ -225,7 +292,7 @@ impl Charter {
         if approval.charter != self.id {
             return Err(CharterError::Rule("a signature for another charter"));
         }
-        let held = member.governance.verify(self.context(), &self.bytes, &approval.signature);
+        let held = self.motion().verify(self.network(), &member.governance, &approval.signature);
         held.map_err(|error| CharterError::Signature(member.id, error))
     }
 
@@ -250,6 +317,21 @@ impl CharterBody {
         let mut keys: Vec<_> = self.members.iter().map(|member| member.governance).collect();
         keys.sort();
         rule(keys.is_sorted_by(|a, b| a < b), "two members have one governance key")?;
+        let departed = &self.departed;
+        rule(departed.is_sorted_by(|a, b| a.id < b.id), "former members must ascend by id, each once")?;
+        let has_come_back = |member: &Member| departed.binary_search_by_key(&member.id, |gone| gone.id).is_ok();
+        rule(!self.members.iter().any(has_come_back), "nobody comes back under the id of a former member")?;
+        rule(
+            departed.iter().all(|gone| departed::are_complete(&gone.ends)),
+            "the ends of a former member's logs are one an epoch, from 0 on",
+        )?;
+        rule(!genesis || departed.is_empty(), "version 0 has no former members")?;
+        rule(genesis || self.succeeds.is_none(), "only version 0 takes over from another federation")?;
+        let old_ends = self.succeeds.as_ref().map_or(&[][..], |succeeds| &succeeds.ends);
+        rule(
+            old_ends.is_sorted_by(|a, b| (a.member, a.end.epoch) < (b.member, b.end.epoch)),
+            "what is taken over must ascend by member and epoch, each once",
+        )?;
         let witnesses = &self.witnesses.members;
         rule((2..=MAX_WITNESSES).contains(&witnesses.len()), "there must be 2 to 40 witnesses")?;
         rule(witnesses.is_sorted_by(|a, b| a < b), "witnesses must ascend, each once")?;

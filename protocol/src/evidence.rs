@@ -173,7 +173,7 @@ impl Evidence {
         prefix: Option<Digest>,
         proof: Vec<Digest>,
     ) -> Result<Self, EvidenceError> {
-        let card = federation.card(log.member).ok_or(EvidenceError::NotItsCard)?;
+        let card = federation.card_of(log).ok_or(EvidenceError::NotItsCard)?;
         let form = LogForm {
             format: FORMAT,
             kind: LOG,
@@ -237,7 +237,7 @@ impl Evidence {
             Some(prefix) => verify_consistency(small.size, prefix, large.size, large.root, &form.proof)?,
         }
         let card = card_of(&form.card, log.member, federation)?;
-        // Only logs on cards in force are held; the key of the log is the one on the card.
+        // The key of the log is the one on the card, which may be an earlier one.
         let key = federation.logs().get(&log).filter(|key| *key.key() == card.body().log);
         let key = key.ok_or(EvidenceError::NotItsCard)?;
         for note in [smaller, larger] {
@@ -293,14 +293,11 @@ fn named<'a>(line: &SignatureLine, federation: &'a Federation) -> Option<(Member
     witnesses.find(|(_, key)| key.name() == line.name).map(|(member, key)| (*member, key))
 }
 
-/// A card that is a member's card in force.
+/// A card that is a member's card in force, or was.
 fn card_of(bytes: &[u8], member: MemberId, federation: &Federation) -> Result<Card, EvidenceError> {
-    let known = federation.card(member).ok_or(EvidenceError::NotItsCard)?;
+    let line = federation.line(member).ok_or(EvidenceError::NotItsCard)?;
     let card = Card::read(bytes)?;
-    if card.body().member != member || card.id() != known.id() {
-        return Err(EvidenceError::NotItsCard);
-    }
-    Ok(card)
+    if line.cards.iter().any(|known| known.id() == card.id()) { Ok(card) } else { Err(EvidenceError::NotItsCard) }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const TAG: &[u8] = b"hashmesh/v1";
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Kind {
-    /// A charter's body, signed by governance keys.
+    /// A motion to adopt a charter, signed by governance keys.
     Charter = 1,
     /// A card's body, signed by a governance key and by every key that is new in it.
     Card = 2,

@@ -18,6 +18,7 @@ pub mod erasure;
 pub mod evidence;
 pub mod export;
 pub mod federation;
+pub mod governance;
 pub mod key;
 pub mod ledger;
 pub mod names;

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Approval, Charter, CharterBody, CharterError, FORMAT, Label, Member, Parameters, Ratio, Witnesses};
+use super::{
+    Approval, Charter, CharterBody, CharterError, FORMAT, Label, Member, Parameters, Ratio, Succeeds, Witnesses,
+};
 use crate::card::{Application, Card};
 use crate::names::{FederationName, MemberId};
 
@@ -45,8 +47,19 @@ fn list(members: &[MemberId]) -> String {
 pub fn found(
     federation: FederationName,
     cards: &[Card],
+    labels: Vec<Label>,
+    parameters: Parameters,
+) -> Result<Charter, GenesisError> {
+    refound(federation, cards, labels, parameters, None)
+}
+
+/// The same for a federation that takes over from one which has lost its quorum.
+pub fn refound(
+    federation: FederationName,
+    cards: &[Card],
     mut labels: Vec<Label>,
     parameters: Parameters,
+    succeeds: Option<Succeeds>,
 ) -> Result<Charter, GenesisError> {
     let mut members = Vec::new();
     for (id, card) in by_member(cards)? {
@@ -70,9 +83,11 @@ pub fn found(
         federation,
         threshold: Ratio { numerator: 2, denominator: 3 },
         members,
+        departed: Vec::new(),
         witnesses: Witnesses { members: witnesses, quorum: quorum.min(u16::try_from(others).expect("at most 39")) },
         labels,
         parameters,
+        succeeds,
         note: String::new(),
     })?;
     Ok(charter)

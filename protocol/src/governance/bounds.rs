@@ -1,0 +1,90 @@
+//! How much is kept of what members can make many of (SPEC 21.10).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Governance;
+use super::tree::Held;
+use crate::charter::Role;
+use crate::digest::{CardId, CharterId};
+use crate::key::PublicKey;
+use crate::names::MemberId;
+
+/// Most proposals that are held at once: a guess, far above what people can discuss.
+const MAX_OPEN: usize = 64;
+
+/// Most bytes of proposals, signatures not counted.
+const MAX_OPEN_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most proposals for one version that one member can keep alive alone.
+pub(super) const MAX_BACKED: usize = 4;
+
+/// Most valid charters beside the adopted ones. Each takes a quorum, and its voters either moved to a higher attempt or voted twice.
+pub(super) const MAX_ASIDE: usize = 256;
+
+impl Governance {
+    /// Forgets proposals for versions that are decided, and those that are too many.
+    pub(super) fn prune(&mut self) {
+        let decided = self.tip().body().version;
+        let stale = self.tree.open().filter(|(_, held)| held.charter.body().version < decided).map(|(id, _)| id);
+        let mut gone: Vec<_> = stale.collect();
+        gone.extend(self.surplus());
+        if gone.is_empty() {
+            return;
+        }
+        for id in gone {
+            self.tree.remove(id);
+        }
+        self.prune_cards();
+    }
+
+    /// Forgets cards that only proposals have named which are forgotten.
+    fn prune_cards(&mut self) {
+        let mut keys: BTreeSet<(MemberId, PublicKey)> = BTreeSet::new();
+        let mut named: BTreeSet<(MemberId, CardId)> = BTreeSet::new();
+        for (_, held) in self.tree.iter() {
+            let body = held.charter.body();
+            keys.extend(body.members.iter().map(|member| (member.id, member.governance)));
+            named.extend(body.members.iter().map(|member| (member.id, member.card)));
+            named.extend(body.departed.iter().map(|departed| (departed.id, departed.card)));
+        }
+        for (member, cards) in &mut self.cards {
+            let lines = named.iter().filter(|(id, _)| id == member).filter_map(|(_, card)| cards.line_to(*card));
+            let wanted: BTreeSet<CardId> = lines.flatten().map(|card| card.id()).collect();
+            cards.retain(|card| {
+                let is_later = card.body().counter > 0 && keys.contains(&(*member, card.body().governance));
+                is_later || wanted.contains(&card.id())
+            });
+        }
+        self.cards.retain(|_, cards| !cards.is_empty());
+    }
+
+    /// The proposals for which there is no room. Those with the most votes stay, then those of the highest attempt; of what a
+    /// member alone has signed for one version, only a few, or else one member could crowd out the others.
+    pub(super) fn surplus(&self) -> Vec<CharterId> {
+        let mut open: Vec<_> = self.tree.open().collect();
+        let rank = |id: &CharterId, held: &Held| {
+            let votes = held.voices.keys().filter(|(_, role)| *role == Role::Vote).count();
+            std::cmp::Reverse((votes, held.charter.body().attempt, std::cmp::Reverse(*id)))
+        };
+        open.sort_by_cached_key(|(id, held)| rank(id, held));
+        let mut backed: BTreeMap<(MemberId, u64), usize> = BTreeMap::new();
+        let (mut kept, mut bytes) = (0, 0);
+        let mut surplus = Vec::new();
+        for (id, held) in open {
+            let version = held.charter.body().version;
+            let mut has_room = false;
+            for (member, _) in held.voices.keys().filter(|(_, role)| *role == Role::Vote) {
+                let count = backed.entry((*member, version)).or_default();
+                *count += 1;
+                has_room |= *count <= MAX_BACKED;
+            }
+            let size = held.charter.bytes().len();
+            if has_room && kept < MAX_OPEN && bytes + size <= MAX_OPEN_BYTES {
+                (kept, bytes) = (kept + 1, bytes + size);
+            } else {
+                surplus.push(id);
+            }
+        }
+        surplus
+    }
+}
