@@ -9,7 +9,8 @@ use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::engine::{Draft, Effect, Engine, Input, Restored, Start};
 use hashmesh_protocol::federation::Federation;
-use hashmesh_protocol::ledger::{Ledger, Mark};
+use hashmesh_protocol::governance::Stored;
+use hashmesh_protocol::ledger::Ledger;
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::statement::Labels;
@@ -203,11 +204,12 @@ fn heads_beyond_one_a_log_are_not_read() {
     let shuns = |heads: Vec<(LogId, Note)>| {
         let (_, catalog) = Catalog::new([1, 2]);
         let start = Start {
-            federation: federation.clone(),
+            governance: Stored::new(&founding.genesis, Timestamp(1000)),
             member: Some(logs[1].member),
+            keys: std::collections::BTreeSet::new(),
             ledger: Ledger::new(&federation),
             catalog,
-            signed: Mark::default(),
+            signed: std::collections::BTreeMap::new(),
             cosigned: std::collections::BTreeMap::new(),
             restored: Restored::default(),
             evidence: Vec::new(),

@@ -82,7 +82,7 @@ fn a_restored_machine_hears_from_its_peers_that_it_is_behind() {
     net.settle();
     net.adds("alice", pdq(1));
     net.settle();
-    let backup = (net.node("alice").disk.clone(), net.node("alice").signer);
+    let backup = (net.node("alice").disk.clone(), net.node("alice").signer.clone());
     net.adds("alice", pdq(2));
     net.settle();
 
@@ -104,7 +104,7 @@ fn a_restored_machine_hears_of_a_checkpoint_that_nobody_holds_the_leaves_of() {
     net.settle();
     net.adds("alice", pdq(0));
     net.settle();
-    let backup = (net.node("alice").disk.clone(), net.node("alice").signer);
+    let backup = (net.node("alice").disk.clone(), net.node("alice").signer.clone());
     let labels = Labels::new(&[1]).unwrap();
     let drafts = (1..1000).map(|number| Draft::add(pdq(number), labels, net.salt(), None).unwrap()).collect();
     let signed = net.publishes("alice", drafts);
@@ -131,7 +131,7 @@ fn a_node_that_is_restored_hears_from_everybody_and_cosigns_nothing() {
     net.adds("alice", pdq(1));
     net.settle();
     let alice = net.node("alice");
-    let backup = (alice.disk.clone(), alice.signer, alice.cosigned.clone());
+    let backup = (alice.disk.clone(), alice.signer.clone(), alice.cosigned.clone());
     net.partition(&["alice", "dave"], &["bob", "carol"]);
     net.adds("alice", pdq(2));
     net.settle();
@@ -177,7 +177,7 @@ fn a_node_whose_log_is_not_what_it_signed_stays_silent() {
     net.adds("alice", pdq(1));
     net.settle();
     net.crash("alice");
-    net.node_mut("alice").signer.root = hashmesh_protocol::digest::Digest([7; 32]);
+    net.node_mut("alice").signer.values_mut().for_each(|mark| mark.root = hashmesh_protocol::digest::Digest([7; 32]));
     net.start("alice");
     let refused = net.adds("alice", pdq(2));
     net.settle();

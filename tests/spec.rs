@@ -12,6 +12,7 @@ mod forks;
 mod gossip;
 mod hostile;
 mod loopback;
+mod membership;
 mod pdq;
 mod remarks;
 mod settling;

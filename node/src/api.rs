@@ -45,7 +45,7 @@ pub use remembered::Remembered;
 pub use starting::{Progress, router as starting_router};
 
 use crate::decisions::Decisions;
-use crate::driver::{Callers, Shared};
+use crate::driver::{Callers, Shared, Submitters};
 use crate::feed::Feed;
 use crate::folder::Folder;
 use crate::index::Matcher;
@@ -57,8 +57,6 @@ use crate::store::DiskArchive;
 pub struct View {
     /// The member that this node speaks for; nobody, if it is a follower.
     pub member: Option<MemberId>,
-    /// The federation.
-    pub federation: Arc<Federation>,
     /// Matching.
     pub matcher: Arc<Matcher>,
     /// What this platform believes.
@@ -75,6 +73,8 @@ pub struct View {
     pub shared: Arc<Shared>,
     /// Callers of the driver.
     pub callers: Arc<Callers>,
+    /// Those who hand in charters and cards.
+    pub submitters: Arc<Submitters>,
     /// The way to the driver.
     pub mailbox: Arc<Mailbox<Input>>,
     /// Stored leaves, for the admin socket only.
@@ -90,6 +90,11 @@ pub struct View {
 }
 
 impl View {
+    /// The federation as it stands.
+    fn federation(&self) -> Arc<Federation> {
+        self.shared.governance.federation()
+    }
+
     /// Whether what this node knows may be old (SPEC 14.7): too few members are heard, or nothing is taken up any more.
     fn is_isolated(&self) -> bool {
         self.shared.stopped.load().is_some() || self.shared.status.load().isolated
@@ -97,7 +102,8 @@ impl View {
 
     /// What decisions rest on that were made by this policy at this moment.
     fn basis(&self, policy: Digest, as_of: Timestamp) -> form::Basis {
-        let charter = self.federation.charter();
+        let federation = self.federation();
+        let charter = federation.charter();
         let status = self.shared.status.load();
         form::Basis {
             policy: policy.to_string(),

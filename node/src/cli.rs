@@ -85,6 +85,7 @@ enum Command {
     /// Withdraw what this member said.
     Revoke(publish::Revoke),
     Erase(publish::Erase),
+    Void(publish::Void),
     /// Put a whole list of hashes on the list.
     Import(import::Import),
     /// Ask what is known about hashes or pictures.
@@ -186,6 +187,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
         Command::Dispute(dispute) => block_on(dispute.run(context)),
         Command::Revoke(revoke) => block_on(revoke.run(context)),
         Command::Erase(erase) => block_on(erase.run(context)),
+        Command::Void(void) => block_on(void.run(context)),
         Command::Import(import) => block_on(import.run(context)),
         Command::Match(ask) => block_on(ask.run(context)),
         Command::Hash(hash) => hash.run(context),

@@ -20,6 +20,9 @@ pub struct Config {
     /// Where other nodes can connect: libp2p multiaddresses with an IP address and a TCP port. A follower listens nowhere.
     #[serde(default)]
     pub listen: Vec<String>,
+    /// Where other members' nodes are told that this one can be reached; where it listens, if absent. An empty list: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce: Option<Vec<String>>,
     /// Where other members' nodes are: by member, `/ip4/…/tcp/…`, `/ip6/…/tcp/…` or `/dns/…/tcp/…`. Their identities come
     /// from their cards.
     #[serde(default)]

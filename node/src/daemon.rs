@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{Catalog, Curator};
-use hashmesh_protocol::charter::Genesis;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::engine::{Engine, Start};
 use hashmesh_protocol::evidence::Evidence;
-use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::federation::{Federation, Standing};
+use hashmesh_protocol::governance::Stored;
 use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::{Ledger, Mark};
 use hashmesh_protocol::names::{LogId, MemberId};
@@ -34,9 +34,10 @@ use crate::api::{admin_router, feed_router, query_answers, starting_router};
 use crate::config::{Config, ConfigError};
 use crate::decisions::{Decisions, DecisionsError};
 use crate::documents::{DocumentsError, Found};
-use crate::driver::{Callers, Driver, DriverError, Shared};
+use crate::driver::{Announcer, Callers, Driver, DriverError, Shared, Submitters};
 use crate::feed::{Feed, Judge};
 use crate::folder::{Folder, FolderError, MAX_POLICY, at, read_text};
+use crate::governance::{Current, GovernanceFile, GovernanceFileError};
 use crate::index::Matcher;
 use crate::keys::{self, KeysError, NodeKeys};
 use crate::mailbox::Mailbox;
@@ -74,6 +75,8 @@ pub enum RunError {
     Net(#[from] NetError),
     #[error(transparent)]
     Driver(#[from] DriverError),
+    #[error(transparent)]
+    Governance(#[from] GovernanceFileError),
     #[error("the system gives no threads: {0}")]
     Threads(std::io::Error),
     #[error("{0} is missing: this node has joined no federation yet (hashmesh join)")]
@@ -92,8 +95,6 @@ pub enum RunError {
     },
     #[error("the {0} key in this folder is not the one on the member's card; was the folder mixed up with another?")]
     OtherKey(&'static str),
-    #[error("{0} is not a member of this federation")]
-    NotAMember(String),
     #[error(
         "the node key of this follower is on a member's card: a member's node must say in config.toml whose it is (member)"
     )]
@@ -105,7 +106,7 @@ struct Prepared {
     folder: Folder,
     config: Config,
     node: SecretKey,
-    federation: Arc<Federation>,
+    governance: Stored,
     policy: Policy,
     pen: Option<Pen>,
     decisions: Decisions,
@@ -119,8 +120,9 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     // The sockets are taken before anything else is done: a second node must not get that far.
     let sockets = Sockets::open(&prepared.folder, prepared.config.feed)?;
     let (prepared, loaded) = load_off_thread(prepared, sockets.progress.clone()).await;
-    let Loaded { store, ledger, curator, signed, evidence } = loaded?;
-    let Prepared { folder, config, node, federation, policy, pen, decisions, quarantine } = prepared;
+    let Loaded { store, ledger, curator, evidence } = loaded?;
+    let Prepared { folder, config, node, governance, policy, pen, decisions, quarantine } = prepared;
+    let federation = governance.governance.federation();
     let signer = pen.as_ref().map(|pen| &pen.signer);
     let catalog = curator.catalog().clone();
     let heads = HeadsFile::new(folder.heads());
@@ -135,39 +137,44 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
             "restored from a backup: what was cosigned since is not known, so nothing is cosigned; hashmesh signer --help"
         );
     }
-    let cosigned =
-        |signer: &Signer| federation.logs().iter().map(|(log, key)| (*log, signer.cosigned(key.name()))).collect();
+    let known = |(origin, mark): (&str, Mark)| Some((federation.origins().log(origin)?, mark));
     let start = Start {
-        federation: federation.clone(),
+        governance: governance.clone(),
         member: config.member,
+        keys: pen.as_ref().map(Pen::known).unwrap_or_default(),
         ledger,
         catalog: catalog.clone(),
-        signed,
-        cosigned: signer.map(cosigned).unwrap_or_default(),
+        signed: signer.map(|signer| signer.all_signed().filter_map(known).collect()).unwrap_or_default(),
+        cosigned: signer.map(|signer| signer.all_cosigned().filter_map(known).collect()).unwrap_or_default(),
         restored: signer.map(Signer::restored).unwrap_or_default(),
         evidence,
     };
     let engine = Engine::new(start);
     let shared = Arc::new(Shared {
         status: ArcSwap::from_pointee(engine.status()),
+        governance: Arc::new(Current::new(governance)),
         heads: Arc::new(ArcSwap::from_pointee(engine.heads())),
         alarms: Mutex::default(),
         stopped: ArcSwapOption::default(),
     });
     let mailbox = Arc::new(Mailbox::default());
     let callers = Arc::new(Callers::default());
+    let submitters = Arc::new(Submitters::default());
     let remembered = Remembered::new(config.remember_queries);
     let feed = config.feed.then(Feed::new).transpose()?;
     let member = config.member;
+    let announced = config.announce.clone();
     let net = Net::start(Setup {
-        federation: federation.clone(),
-        node,
+        governance: shared.governance.clone(),
+        node: node.clone(),
         config,
         mailbox: mailbox.clone(),
         archive: store.archive().clone(),
         heads: shared.heads.clone(),
     });
     let net = Arc::new(net.await?);
+    let places = announced.unwrap_or_else(|| net.places());
+    let announcer = member.map(|_| Announcer { node, places });
     let matcher = Arc::new(Matcher::new(catalog.clone()));
     let policy = Arc::new(ArcSwap::from_pointee(policy));
     let view = Arc::new(View {
@@ -180,23 +187,27 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         folder: folder.clone(),
         shared: shared.clone(),
         callers: callers.clone(),
+        submitters: submitters.clone(),
         mailbox: mailbox.clone(),
         archive: store.archive().clone(),
         decisions,
         metrics: Metrics::default(),
         started,
         net: net_view(&net),
-        federation: federation.clone(),
     });
     let driver = Driver {
         engine,
         curator,
         store,
         pen,
+        folder: folder.clone(),
+        governance: GovernanceFile::new(folder.governance()),
+        announcer,
         heads,
         net,
         mailbox: mailbox.clone(),
         callers,
+        submitters,
         shared: shared.clone(),
         matcher: matcher.clone(),
         pace: Pace::default(),
@@ -207,7 +218,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     sockets.answer(view);
     let driver = driver.spawn();
     if let Some(feed) = feed.clone() {
-        Judge { feed, catalog, federation, policy, quarantine }.spawn();
+        Judge { feed, catalog, governance: shared.governance.clone(), policy, quarantine }.spawn();
     }
     let driver = tokio::task::spawn_blocking(move || driver.join().expect("the driver does not panic"));
     tracing::info!("answering queries about exact hashes");
@@ -370,15 +381,17 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     }
     let genesis = Found::in_files(&[&path]).and_then(|found| found.genesis());
     let genesis = genesis.map_err(|error| RunError::Documents { path, error })?;
-    let federation = Arc::new(Federation::new(&genesis));
+    let governance = GovernanceFile::new(folder.governance()).load(&genesis)?;
+    let federation = governance.governance.federation();
     keys::refuse_governance(&folder, &federation)?;
     for stranger in config.peers.keys().filter(|member| federation.charter().member(**member).is_none()) {
         tracing::warn!(member = %stranger, "[peers] in config.toml names somebody who is not a member; nobody is dialled there");
     }
     let (node, pen) = match (config.member, pen) {
         (Some(member), Some((keys, signer))) => {
-            let own = own_log(&genesis, member, &keys)?;
-            (keys.node, Some(Pen { own, signer, log: keys.log, witness: keys.witness }))
+            check_keys(&federation, member, &keys)?;
+            let node = keys.node_on(federation.card(member)).clone();
+            (node, Some(Pen { member, signer, keys }))
         }
         _ => {
             let node = keys::load_node(&folder)?;
@@ -393,24 +406,31 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     let policy = policy.map_err(|error| RunError::Policy { path, error })?;
     let decisions = Decisions::open(&folder.decisions())?;
     let quarantine = Arc::new(Quarantine::open(&folder.quarantine())?);
-    Ok(Prepared { folder, config, node, federation, policy, pen, decisions, quarantine })
+    Ok(Prepared { folder, config, node, governance, policy, pen, decisions, quarantine })
 }
 
-/// The log that a member's keys speak in.
-fn own_log(genesis: &Genesis, member: MemberId, keys: &NodeKeys) -> Result<LogId, RunError> {
-    let Some(card) = genesis.cards().get(&member) else { return Err(RunError::NotAMember(member.to_string())) };
-    let body = card.body();
-    for (role, held, known) in [
-        ("log", &keys.log, body.log == keys.log.public()),
-        ("witness", &keys.witness, body.witness == keys.witness.public()),
-        ("node", &keys.node, body.nodes.contains(&keys.node.public())),
+/// Checks that the keys of a folder are those on the member's card in force. Who is on no charter yet waits to be admitted.
+fn check_keys(federation: &Federation, member: MemberId, keys: &NodeKeys) -> Result<(), RunError> {
+    let Some(card) = federation.card(member) else {
+        tracing::warn!(%member, "no charter that is known here names this member; waiting to be admitted");
+        return Ok(());
+    };
+    let (body, signing) = (card.body(), keys.signing().map(SecretKey::public).collect::<Vec<_>>());
+    let nodes = [Some(&keys.node), keys.next.node.as_ref()].into_iter().flatten();
+    for (role, known) in [
+        ("log", signing.contains(&body.log)),
+        ("witness", signing.contains(&body.witness)),
+        ("node", nodes.map(SecretKey::public).any(|node| body.nodes.contains(&node))),
     ] {
         if !known {
-            tracing::debug!(role, key = %held.public(), "not on the card");
             return Err(RunError::OtherKey(role));
         }
     }
-    Ok(LogId { member, epoch: body.epoch })
+    match federation.standing(member) {
+        Some(Standing::Active) | None => {}
+        Some(standing) => tracing::warn!(%member, standing = standing.name(), "this member speaks no more"),
+    }
+    Ok(())
 }
 
 /// What comes out of the store.
@@ -418,7 +438,6 @@ struct Loaded {
     store: DiskStore,
     ledger: Ledger,
     curator: Curator,
-    signed: Mark,
     evidence: Vec<Evidence>,
 }
 
@@ -441,9 +460,13 @@ impl Loaded {
     fn load(path: &Path, prepared: &mut Prepared, progress: &Progress) -> Result<Self, RunError> {
         let begun = Instant::now();
         let mut store = DiskStore::open(path)?;
-        let Prepared { federation, pen, .. } = prepared;
+        let Prepared { governance, pen, .. } = prepared;
+        let federation = governance.governance.federation();
         let own = match pen {
-            Some(pen) => Some((pen.own, signed(&store, federation, pen)?)),
+            Some(pen) => match federation.writable_log(pen.member) {
+                Some(own) => Some((own, signed(&store, &federation, own, pen)?)),
+                None => None,
+            },
             None => None,
         };
         let key = random::<16>()?;
@@ -451,7 +474,7 @@ impl Loaded {
         let (mut curator, _) = Catalog::told([half(&key[..8]), half(&key[8..])], want_huge);
         let mut count = 0u64;
         let mut told = Instant::now();
-        let loaded = load(&mut store, federation, &mut curator, own, |more| {
+        let loaded = load(&mut store, &federation, &mut curator, own, |more| {
             count += more;
             progress.store(count, Ordering::Relaxed);
             if told.elapsed() > Duration::from_secs(1) {
@@ -463,17 +486,16 @@ impl Loaded {
             tracing::warn!(%log, size, "the last write had not reached the disk whole; nobody was told of what is gone");
         }
         tracing::info!(statements = count, ms = begun.elapsed().as_millis(), "loaded");
-        let signed = own.map(|(_, signed)| signed).unwrap_or_default();
-        Ok(Self { store, ledger: loaded.ledger, curator, signed, evidence: loaded.evidence })
+        Ok(Self { store, ledger: loaded.ledger, curator, evidence: loaded.evidence })
     }
 }
 
 /// What was signed last in the own log: what the signer file says, or a signature in the store that is newer. That can be
 /// only if the file was put back from a backup, in place; then it is brought forward again.
-fn signed(store: &DiskStore, federation: &Federation, pen: &mut Pen) -> Result<Mark, RunError> {
-    let key = federation.logs()[&pen.own].clone();
+fn signed(store: &DiskStore, federation: &Federation, own: LogId, pen: &mut Pen) -> Result<Mark, RunError> {
+    let key = federation.logs()[&own].clone();
     let known = pen.signer.mark(key.name());
-    let stored = store.checkpoint(pen.own, known.size, u64::MAX)?;
+    let stored = store.checkpoint(own, known.size, u64::MAX)?;
     let Some(Ok(stored)) = stored.map(|(_, note)| SignedCheckpoint::open(note, &key)) else { return Ok(known) };
     let mark = Mark { size: stored.size(), root: stored.root() };
     tracing::warn!(size = mark.size, "the signer file was behind the store; brought forward");

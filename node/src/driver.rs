@@ -11,8 +11,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{ContentId, Curator};
-use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status};
+use hashmesh_protocol::charter::Charter;
+use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status, Ungoverned};
 use hashmesh_protocol::entries::Entries;
+use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::governance::{Addresses, Document, Stored, Taken};
+use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::Log;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::policy::Policy;
@@ -26,7 +30,10 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::feed::Feed;
+use crate::folder::{Folder, FolderError};
+use crate::governance::{Current, GovernanceFile};
 use crate::index::Matcher;
+use crate::keys;
 use crate::mailbox::Mailbox;
 use crate::net::Net;
 use crate::pen::Pen;
@@ -48,14 +55,25 @@ const SHRED: Duration = Duration::from_secs(10);
 const HEADS: Duration = Duration::from_secs(60);
 
 /// Callers that wait for what becomes of their publication, by its number.
-#[derive(Default)]
-pub struct Callers {
-    waiting: Mutex<(u64, HashMap<u64, oneshot::Sender<Outcome>>)>,
+pub type Callers = Waiting<Outcome>;
+
+/// Callers that wait for what becomes of charters and cards that they have handed in.
+pub type Submitters = Waiting<Vec<Result<Taken, Ungoverned>>>;
+
+/// Who waits for an answer of the driver, by number.
+pub struct Waiting<T> {
+    waiting: Mutex<(u64, HashMap<u64, oneshot::Sender<T>>)>,
 }
 
-impl Callers {
-    /// A number for a publication, and where its outcome will arrive.
-    pub fn enter(&self) -> (u64, oneshot::Receiver<Outcome>) {
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { waiting: Mutex::default() }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// A number for a question, and where its answer will arrive.
+    pub fn enter(&self) -> (u64, oneshot::Receiver<T>) {
         let (tell, told) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         waiting.0 += 1;
@@ -79,7 +97,7 @@ impl Callers {
         self.waiting.lock().1.clear();
     }
 
-    fn tell(&self, number: u64, outcome: Outcome) {
+    fn tell(&self, number: u64, outcome: T) {
         if let Some(caller) = self.waiting.lock().1.remove(&number) {
             // A caller that has gone away in this moment need not be told.
             drop(caller.send(outcome));
@@ -91,6 +109,8 @@ impl Callers {
 pub struct Shared {
     /// Its status, 10 ms old at most while the driver is not in the middle of a commit.
     pub status: ArcSwap<Status>,
+    /// Charters and cards.
+    pub governance: Arc<Current>,
     /// The newest heads, for peers that ask.
     pub heads: Arc<ArcSwap<Heads>>,
     /// The last alarms, newest last.
@@ -102,6 +122,14 @@ pub struct Shared {
 /// Alarms that are kept for the status.
 const ALARMS: usize = 100;
 
+/// What tells peers where this node can be reached.
+pub struct Announcer {
+    /// The node's identity.
+    pub node: SecretKey,
+    /// The addresses.
+    pub places: Vec<String>,
+}
+
 /// What the driver owns.
 pub struct Driver {
     /// The decisions.
@@ -112,6 +140,12 @@ pub struct Driver {
     pub store: DiskStore,
     /// What signs in the member's name; none of a follower.
     pub pen: Option<Pen>,
+    /// The node's files.
+    pub folder: Folder,
+    /// What keeps charters and cards.
+    pub governance: GovernanceFile,
+    /// Where this node says that it can be reached.
+    pub announcer: Option<Announcer>,
     /// The second witness of how long the logs are.
     pub heads: HeadsFile,
     /// The network.
@@ -120,6 +154,8 @@ pub struct Driver {
     pub mailbox: Arc<Mailbox<Input>>,
     /// Who waits for what.
     pub callers: Arc<Callers>,
+    /// Who has handed in charters and cards.
+    pub submitters: Arc<Submitters>,
     /// What readers see.
     pub shared: Arc<Shared>,
     /// Matching, which is told that there is more to match.
@@ -141,6 +177,9 @@ pub enum DriverError {
     /// Nothing can be made durable.
     #[error("what was said could not be made durable; restart the node once the cause is mended")]
     Store(#[from] StoreError),
+    /// Charters and cards cannot be made durable.
+    #[error("charters and cards could not be made durable; restart the node once the cause is mended")]
+    Governance(#[from] FolderError),
     /// Nothing can be signed.
     #[error("the signer file could not be moved forward; restart the node once the cause is mended")]
     Signer(#[from] SignerError),
@@ -154,7 +193,7 @@ impl Driver {
     }
 
     fn run(self) -> Result<(), DriverError> {
-        let (mailbox, callers) = (self.mailbox.clone(), self.callers.clone());
+        let (mailbox, callers, submitters) = (self.mailbox.clone(), self.callers.clone(), self.submitters.clone());
         let shared = self.shared.clone();
         let ended = self.work();
         if let Err(error) = &ended {
@@ -163,6 +202,7 @@ impl Driver {
         }
         mailbox.close();
         callers.dismiss();
+        submitters.dismiss();
         ended
     }
 
@@ -173,6 +213,7 @@ impl Driver {
         let mut shredded: Option<Instant> = None;
         // Whether readers have not seen yet what was done last.
         let mut unseen = true;
+        self.announce()?;
         while let Some(inputs) = self.mailbox.receive(if unseen { SHARED } else { TICK }) {
             unseen |= !inputs.is_empty();
             self.handle(inputs)?;
@@ -227,6 +268,14 @@ impl Driver {
                 _ => None,
             })
             .collect();
+        // Of several, the last one has everything.
+        let governed = effects.iter().rev().find_map(|effect| match effect {
+            Effect::CommitGovernance(stored) => Some(stored),
+            _ => None,
+        });
+        if let Some(stored) = governed {
+            self.governance.write(stored)?;
+        }
         if !records.is_empty() {
             // A crash inside: nobody has been told of any of this, and loading finds out how far it went.
             self.store.commit(&records)?;
@@ -237,18 +286,22 @@ impl Driver {
                 Effect::Commit(_)
                 | Effect::CommitOpening(_)
                 | Effect::CommitSettled(..)
-                | Effect::CommitEvidence(_) => {}
+                | Effect::CommitEvidence(_)
+                | Effect::CommitGovernance(_) => {}
+                Effect::Govern(stored) => further.append(&mut self.govern(stored)),
+                Effect::GossipDocument(message) => self.net.gossip_document(message),
+                Effect::ReplyGoverned { ticket, outcomes } => self.submitters.tell(ticket, outcomes),
                 Effect::Sign { log, mark } => {
                     // A crash before the signature: the signer file says what may be signed, and the leaves are there.
-                    let federation = self.engine.federation().clone();
-                    let checkpoint = self.pen().sign(&federation, log, mark)?;
+                    let key = self.engine.ledger().log(log).expect("the engine has it").key().clone();
+                    let checkpoint = self.pen().sign(&key, mark)?;
                     further.append(&mut self.engine.step(Input::Signed(checkpoint), clock::now()));
                 }
                 Effect::KeepCheckpoint(log, checkpoint) => self.store.keep_checkpoint(log, &checkpoint)?,
-                Effect::Cosign { ticket, log, mark } => {
+                Effect::Cosign { ticket, log, mark, key } => {
                     // A crash before the answer: the signer file says what was cosigned, and whoever asked asks again.
-                    let federation = self.engine.federation().clone();
-                    let line = self.pen().cosign(&federation, log, mark)?;
+                    let origin = self.engine.federation().origins().origin(log);
+                    let line = self.pen().cosign(&key, origin, mark)?;
                     self.net.answer_witness(ticket, Some(WitnessAnswer::Cosigned(vec![line])));
                 }
                 Effect::AnswerWitness { ticket, answer } => self.net.answer_witness(ticket, answer),
@@ -258,7 +311,7 @@ impl Driver {
                     self.net.ask(peer, Request::Cosign(log, Box::new(request)));
                 }
                 Effect::Compare { log, rival, signed } => {
-                    let size = rival.checkpoint().size();
+                    let size = rival.size();
                     let root = serve::root(&self.store, log, size)?;
                     let proof =
                         if signed < size { Vec::new() } else { serve::consistency(&self.store, log, size, signed)? };
@@ -266,17 +319,17 @@ impl Driver {
                     further.append(&mut self.engine.step(compared, clock::now()));
                 }
                 Effect::Survey(logs) => self.survey(logs),
-                Effect::Freeze(log) => self.showing(|this, changed| {
-                    let settled = this.engine.ledger().log(log).map_or(0, Log::settled_size);
-                    this.store.freeze(log, settled);
-                    this.curator.freeze(log, settled, changed);
+                Effect::Freeze(log, counts) => self.showing(|this, changed| {
+                    this.store.freeze(log, counts);
+                    this.curator.freeze(log, counts, changed);
                 }),
                 Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
                 Effect::ShowSettled(log, size) => self.showing(|this, changed| {
                     // Of a frozen log, what is settled after all has effect again.
                     if this.curator.is_frozen(log) {
-                        this.store.freeze(log, size);
-                        this.curator.freeze(log, size, &mut *changed);
+                        let counts = this.engine.ledger().log(log).map_or(0, Log::counting);
+                        this.store.freeze(log, counts);
+                        this.curator.freeze(log, counts, &mut *changed);
                     }
                     this.curator.settle(log, size).for_each(changed);
                 }),
@@ -291,6 +344,80 @@ impl Driver {
             }
         }
         Ok(further)
+    }
+
+    /// Acts on charters and cards as they are now. What follows for the engine comes back.
+    fn govern(&mut self, stored: Arc<Stored>) -> Vec<Effect> {
+        let before = self.shared.governance.federation();
+        let federation = stored.governance.federation();
+        self.shared.governance.store(stored);
+        self.net.reform();
+        let mut further = Vec::new();
+        if !Arc::ptr_eq(&before, &federation) {
+            self.policy_follows(federation.charter());
+            further.append(&mut self.load_keys(&federation));
+        }
+        further.append(&mut self.announcement());
+        further
+    }
+
+    /// The labels and members that the policy names are those of the charter.
+    fn policy_follows(&self, charter: &Charter) {
+        match Policy::parse(self.policy.load().text(), charter) {
+            Ok(policy) => self.policy.store(Arc::new(policy)),
+            Err(error) => {
+                tracing::warn!(%error, "the policy does not fit the charter in force now; it stays as it is until it is set right");
+            }
+        }
+        if let Some(feed) = &self.feed {
+            feed.sweep();
+        }
+    }
+
+    /// Reads the keys again if a card names others than are held: they may lie beside the old ones.
+    fn load_keys(&mut self, federation: &Federation) -> Vec<Effect> {
+        let Some(pen) = &mut self.pen else { return Vec::new() };
+        let Some(card) = federation.card(pen.member) else { return Vec::new() };
+        let known = pen.known();
+        if [card.body().log, card.body().witness].iter().all(|key| known.contains(key)) {
+            return Vec::new();
+        }
+        match keys::load(&self.folder) {
+            Ok(keys) => pen.keys = keys,
+            Err(error) => tracing::error!(error = sentence(&error), "the keys on this member's card cannot be read"),
+        }
+        let known = pen.known();
+        self.engine.step(Input::Keys(known), clock::now())
+    }
+
+    fn announce(&mut self) -> Result<(), DriverError> {
+        let mut effects = self.announcement();
+        while !effects.is_empty() {
+            effects = self.perform(effects)?;
+        }
+        Ok(())
+    }
+
+    /// Says where this node can be reached, if it is on a card and that is not what it has said last.
+    fn announcement(&mut self) -> Vec<Effect> {
+        let Some(Announcer { node, places }) = &self.announcer else { return Vec::new() };
+        let (stored, now) = (self.engine.governance(), clock::now());
+        let federation = stored.governance.federation();
+        let said = stored.governance.addresses().find(|record| record.body().node == node.public());
+        if !federation.nodes().contains_key(&node.public()) || said.is_some_and(|said| said.body().places == *places) {
+            return Vec::new();
+        }
+        let time = now.max(said.map_or(now, |said| said.body().time + Duration::from_millis(1)));
+        match Addresses::sign(federation.charter().network(), node, time, places) {
+            Ok(record) => {
+                let documents = vec![Document::Addresses(Box::new(record))];
+                self.engine.step(Input::Submit { ticket: 0, documents, cut: false }, now)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "peers are not told where this node is");
+                Vec::new()
+            }
+        }
     }
 
     /// Deletes for good what has been erased for as long as the charter wants it held.

@@ -6,7 +6,8 @@
 //!   policy.toml       what this platform does with what the members say
 //!   MEMBER.card       the member's card, for the other founders
 //!   genesis.charter   the federation, once joined
-//!   keys/             log.key, witness.key, node.key (0600, PKCS#8 PEM)
+//!   governance        later charters, cards, and what was chosen
+//!   keys/             log.key, witness.key, node.key (0600, PKCS#8 PEM), and *.next.key while they are rotated
 //!   signer            what was signed last; never restored from a backup
 //!   heads             the newest checkpoint of every log, a second witness beside the store
 //!   store/            the database (0700)
@@ -96,6 +97,11 @@ impl Folder {
     /// `genesis.charter`.
     pub fn genesis(&self) -> PathBuf {
         self.root.join("genesis.charter")
+    }
+
+    /// `governance`.
+    pub fn governance(&self) -> PathBuf {
+        self.root.join("governance")
     }
 
     /// `keys/`.

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hashmesh_protocol::card::MemberKeys;
+use hashmesh_protocol::card::{Card, MemberKeys};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::key::{KeyError, SecretKey};
 
-use crate::folder::{Folder, FolderError, read_secret};
+use crate::folder::{Folder, FolderError, at, read_secret, sync_parent};
 use crate::making::Making;
 
 /// The name of the governance key in its folder.
@@ -22,6 +22,32 @@ pub struct NodeKeys {
     pub witness: SecretKey,
     /// The libp2p identity.
     pub node: SecretKey,
+    /// Keys that are to take the place of these, or have just done so.
+    pub next: NextKeys,
+}
+
+/// The keys of `card rotate`, beside the others until a card with them is in force everywhere.
+#[derive(Clone, Debug, Default)]
+pub struct NextKeys {
+    /// Of the next epoch.
+    pub log: Option<SecretKey>,
+    /// Cosigns next.
+    pub witness: Option<SecretKey>,
+    /// The next libp2p identity.
+    pub node: Option<SecretKey>,
+}
+
+impl NodeKeys {
+    /// The keys that sign: old and new.
+    pub fn signing(&self) -> impl Iterator<Item = &SecretKey> {
+        [&self.log, &self.witness].into_iter().chain(&self.next.log).chain(&self.next.witness)
+    }
+
+    /// The libp2p identity to take, of those that are on a card: the newer one. If none is there, the present one.
+    pub fn node_on(&self, card: Option<&Card>) -> &SecretKey {
+        let is_there = |key: &&SecretKey| card.is_some_and(|card| card.body().nodes.contains(&key.public()));
+        self.next.node.as_ref().filter(is_there).unwrap_or(&self.node)
+    }
 }
 
 /// Why keys cannot be used.
@@ -75,7 +101,34 @@ pub fn create(folder: &Folder, governance: &Path, making: &mut Making) -> Result
 /// Reads the working keys.
 pub fn load(folder: &Folder) -> Result<NodeKeys, KeysError> {
     let key = |name| load_one(&path(folder, name));
-    Ok(NodeKeys { log: key("log")?, witness: key("witness")?, node: key("node")? })
+    let next = |name: &str| {
+        let path = next_path(folder, name);
+        path.exists().then(|| load_one(&path)).transpose()
+    };
+    let next = NextKeys { log: next("log")?, witness: next("witness")?, node: next("node")? };
+    Ok(NodeKeys { log: key("log")?, witness: key("witness")?, node: key("node")?, next })
+}
+
+/// Makes a key that is to take the place of another one, unless there is one already.
+pub fn create_next(folder: &Folder, name: &str, making: &mut Making) -> Result<SecretKey, KeysError> {
+    let path = next_path(folder, name);
+    if path.exists() {
+        return load_one(&path);
+    }
+    let secret = SecretKey::from_seed(&random()?);
+    making.file(&path, 0o600, secret.to_pem().as_bytes())?;
+    Ok(secret)
+}
+
+/// Puts keys that are in force in the place of those before them, which are deleted.
+pub fn promote(folder: &Folder, name: &str) -> Result<(), KeysError> {
+    let (from, to) = (next_path(folder, name), path(folder, name));
+    let moved = fs::rename(&from, &to).and_then(|()| sync_parent(&to));
+    Ok(moved.map_err(|error| at(&from, error))?)
+}
+
+fn next_path(folder: &Folder, name: &str) -> PathBuf {
+    folder.keys().join(format!("{name}.next.key"))
 }
 
 /// Makes the one key of a follower.

@@ -15,7 +15,7 @@ mod pace;
 mod quiet;
 mod swarm;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,10 +23,11 @@ use arc_swap::ArcSwap;
 use hashmesh_protocol::engine::{Input, Misdeed, Relay};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::key::{PublicKey, SecretKey};
-use hashmesh_protocol::names::MemberId;
+use hashmesh_protocol::names::{MemberId, OriginPrefix};
 use hashmesh_protocol::wire::{Heads, Request};
 use hashmesh_protocol::witnessing::WitnessAnswer;
 use libp2p::identity::{Keypair, ed25519};
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::gate::GuestList;
 use self::gossip::Topic;
 use crate::config::{Config, Follower};
+use crate::governance::Current;
 use crate::mailbox::{Lane, Mailbox};
 use crate::sentence::sentence;
 use crate::store::DiskArchive;
@@ -66,8 +68,8 @@ pub enum NetError {
 
 /// What the network needs to run.
 pub struct Setup {
-    /// The federation.
-    pub federation: Arc<Federation>,
+    /// Charters and cards.
+    pub governance: Arc<Current>,
     /// This node's identity.
     pub node: SecretKey,
     /// Addresses.
@@ -88,7 +90,11 @@ pub struct Net {
 
 /// What the tasks of the network have in common.
 struct Shared {
-    federation: Arc<Federation>,
+    governance: Arc<Current>,
+    origins: OriginPrefix,
+    /// The short form of the federation's id, for names.
+    network: String,
+    roster: ArcSwap<Roster>,
     mailbox: Arc<Mailbox<Input>>,
     archive: Arc<DiskArchive>,
     heads: Arc<ArcSwap<Heads>>,
@@ -97,8 +103,7 @@ struct Shared {
     witness: StreamProtocol,
     orders: mpsc::Sender<Order>,
     guests: GuestList,
-    /// Who may read along.
-    followers: Followers,
+    config: Config,
     /// Where to put questions to a connected peer.
     questions: RwLock<HashMap<PublicKey, Questions>>,
     /// Requests for cosignatures that wait for the driver's answer.
@@ -106,6 +111,15 @@ struct Shared {
     /// Where this node can be reached, once it listens.
     listening: RwLock<Vec<String>>,
     counters: Counters,
+}
+
+/// Who is who, by libp2p identity.
+#[derive(Default)]
+struct Roster {
+    /// The members' nodes.
+    members: HashMap<PeerId, (PublicKey, MemberId)>,
+    /// Who may read along.
+    followers: Followers,
 }
 
 /// Followers by libp2p identity: name, key, and whether they get openings.
@@ -148,26 +162,29 @@ impl Net {
     /// Starts listening and dialling. The tasks run until the runtime ends.
     pub async fn start(setup: Setup) -> Result<Self, NetError> {
         let (orders, orders_in) = mpsc::channel(ORDERS);
-        let network = setup.federation.charter().network().short();
-        let followers = followers_by_id(&setup.federation, &setup.config);
-        let guests = GuestList::new(nodes_by_id(&setup.federation).into_keys().chain(followers.keys().copied()));
+        let federation = setup.governance.federation();
+        let network = federation.charter().network().short();
+        let roster = Roster::of(&federation, &setup.config);
         let name = |what: &str| protocol(&format!("/hashmesh/{network}/{what}/{}", hashmesh_protocol::wire::PROTOCOL));
         let shared = Arc::new(Shared {
             exchange: name("exchange")?,
             witness: name("witness")?,
-            federation: setup.federation,
+            origins: federation.origins().clone(),
+            network,
+            governance: setup.governance,
+            guests: GuestList::new(roster.guests()),
+            roster: ArcSwap::from_pointee(roster),
+            config: setup.config,
             mailbox: setup.mailbox,
             archive: setup.archive,
             heads: setup.heads,
             orders: orders.clone(),
-            guests,
-            followers,
             questions: RwLock::default(),
             tickets: Mutex::default(),
             listening: RwLock::default(),
             counters: Counters::default(),
         });
-        swarm::start(&shared, &setup.node, &setup.config, orders_in).await?;
+        swarm::start(&shared, &setup.node, orders_in).await?;
         Ok(Self { orders, shared })
     }
 
@@ -179,6 +196,19 @@ impl Net {
     /// Floods a message that carries evidence.
     pub fn gossip_evidence(&self, message: Vec<u8>) {
         self.order(Order::Gossip(Topic::Evidence, message));
+    }
+
+    /// Floods a message that carries a document of governance.
+    pub fn gossip_document(&self, message: Vec<u8>) {
+        self.order(Order::Gossip(Topic::Governance, message));
+    }
+
+    /// Other charters or cards are in force: who is on none any more is disconnected, and who is new let in.
+    pub fn reform(&self) {
+        let roster = Roster::of(&self.shared.governance.federation(), &self.shared.config);
+        self.shared.guests.replace(roster.guests());
+        self.shared.roster.store(Arc::new(roster));
+        self.shared.guests.tell();
     }
 
     /// Says what is to become of a message.
@@ -195,11 +225,11 @@ impl Net {
 
     /// Puts a question to a peer. What becomes of it comes back through the mailbox; if the peer is gone, nothing does.
     pub fn ask(&self, peer: PublicKey, request: Request) {
-        let sent = self.shared.questions.read().get(&peer).map(|questions| match &request {
-            Request::Cosign(..) => questions.witness.try_send(request),
-            _ => questions.exchange.try_send(request),
+        let unsent = self.shared.questions.read().get(&peer).and_then(|questions| {
+            let way = if matches!(request, Request::Cosign(..)) { &questions.witness } else { &questions.exchange };
+            way.try_send(request).err()
         });
-        if let Some(Err(mpsc::error::TrySendError::Full(request))) = sent {
+        if let Some(mpsc::error::TrySendError::Full(request)) = unsent {
             self.shared.counters.orders_dropped.fetch_add(1, Ordering::Relaxed);
             let failed = Input::Answered { peer, request, answer: None };
             // A full mailbox drops this too; then the engine gives up on the question by itself.
@@ -220,6 +250,25 @@ impl Net {
         self.shared.listening.read().clone()
     }
 
+    /// Where this node can be reached, for others: without its identity, and without what only this machine reaches, unless that
+    /// is all.
+    pub fn places(&self) -> Vec<String> {
+        let parsed = self.listening().iter().filter_map(|text| text.parse::<Multiaddr>().ok()).collect::<Vec<_>>();
+        let is_local = |address: &Multiaddr| {
+            address.iter().any(|part| match part {
+                Protocol::Ip4(ip) => ip.is_loopback(),
+                Protocol::Ip6(ip) => ip.is_loopback(),
+                _ => false,
+            })
+        };
+        let wide: Vec<_> = parsed.iter().filter(|address| !is_local(address)).collect();
+        let told = if wide.is_empty() { parsed.iter().collect() } else { wide };
+        let without_identity = |address: &Multiaddr| -> Multiaddr {
+            address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+        };
+        told.into_iter().map(|address| without_identity(address).to_string()).collect()
+    }
+
     /// What went wrong so far.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
@@ -237,8 +286,9 @@ impl Shared {
     fn shun(&self, peer: PeerId, why: &str) {
         if self.guests.shun(peer) {
             self.counters.shunned.fetch_add(1, Ordering::Relaxed);
-            let member = nodes_by_id(&self.federation).get(&peer).map(|(_, member)| member.to_string());
-            let follower = self.followers.get(&peer).map(|(name, _)| name.to_string());
+            let roster = self.roster.load();
+            let member = roster.members.get(&peer).map(|(_, member)| member.to_string());
+            let follower = roster.followers.get(&peer).map(|(name, _)| name.to_string());
             tracing::warn!(%peer, member, follower, why, "peer shunned for ten minutes");
         }
     }
@@ -266,6 +316,17 @@ fn keypair(secret: &SecretKey) -> Result<Keypair, NetError> {
 
 fn protocol(name: &str) -> Result<StreamProtocol, NetError> {
     StreamProtocol::try_from_owned(name.to_owned()).map_err(|error| NetError::Setting(error.to_string()))
+}
+
+impl Roster {
+    fn of(federation: &Federation, config: &Config) -> Self {
+        Self { members: nodes_by_id(federation), followers: followers_by_id(federation, config) }
+    }
+
+    /// Who may connect.
+    fn guests(&self) -> HashSet<PeerId> {
+        self.members.keys().chain(self.followers.keys()).copied().collect()
+    }
 }
 
 /// The members' nodes by libp2p identity.

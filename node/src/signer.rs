@@ -184,9 +184,15 @@ impl Signer {
         self.origins.get(origin).map_or(Mark::default(), |place| place.mark)
     }
 
-    /// What was cosigned last of an origin.
-    pub fn cosigned(&self, origin: &str) -> Mark {
-        self.mark(&format!("{COSIGNED}{origin}"))
+    /// What was signed last, by origin.
+    pub fn all_signed(&self) -> impl Iterator<Item = (&str, Mark)> {
+        let own = self.origins.iter().filter(|(origin, _)| !origin.starts_with(COSIGNED));
+        own.map(|(origin, place)| (origin.as_str(), place.mark))
+    }
+
+    /// What was cosigned last, by origin.
+    pub fn all_cosigned(&self) -> impl Iterator<Item = (&str, Mark)> {
+        self.origins.iter().filter_map(|(origin, place)| Some((origin.strip_prefix(COSIGNED)?, place.mark)))
     }
 
     /// Moves what may be cosigned of an origin forward, durably.
@@ -358,6 +364,10 @@ mod tests {
         (folder, path)
     }
 
+    fn cosigned(signer: &Signer, origin: &str) -> Mark {
+        signer.all_cosigned().find(|(known, _)| *known == origin).map(|(_, mark)| mark).unwrap_or_default()
+    }
+
     #[test]
     fn what_was_signed_is_remembered() {
         let (_folder, path) = new();
@@ -374,7 +384,7 @@ mod tests {
         drop(signer);
         let signer = Signer::open(&path).unwrap();
         assert_eq!(
-            (signer.mark("b/0"), signer.cosigned("b/0"), signer.cosigned("a/0")),
+            (signer.mark("b/0"), cosigned(&signer, "b/0"), cosigned(&signer, "a/0")),
             (mark(19), mark(3), Mark::default())
         );
         assert_eq!(fs::metadata(&path).unwrap().len(), 6 * SLOT as u64);

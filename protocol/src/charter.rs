@@ -251,6 +251,12 @@ impl Charter {
         departed.binary_search_by_key(&id, |departed| departed.id).ok().map(|at| &departed[at])
     }
 
+    /// Where a member, or a former one, answers to the law, and how it departed, if so.
+    pub fn speaker(&self, id: MemberId) -> Option<(Jurisdiction, Option<Departure>)> {
+        let member = self.member(id).map(|member| (member.jurisdiction, None));
+        member.or_else(|| self.departed(id).map(|departed| (departed.jurisdiction, Some(departed.kind))))
+    }
+
     /// How many members must sign the next version.
     pub fn threshold(&self) -> usize {
         self.body.threshold.threshold(self.body.members.len())
@@ -321,6 +327,7 @@ impl CharterBody {
         rule(departed.is_sorted_by(|a, b| a.id < b.id), "former members must ascend by id, each once")?;
         let has_come_back = |member: &Member| departed.binary_search_by_key(&member.id, |gone| gone.id).is_ok();
         rule(!self.members.iter().any(has_come_back), "nobody comes back under the id of a former member")?;
+        rule(departed.iter().all(|gone| is_text(&gone.name, MAX_NAME)), "a former member's name has 1 to 128 bytes")?;
         rule(
             departed.iter().all(|gone| departed::are_complete(&gone.ends)),
             "the ends of a former member's logs are one an epoch, from 0 on",

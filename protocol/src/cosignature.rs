@@ -214,6 +214,17 @@ impl SettledCheckpoint {
         Ok(Self::judge(cosigned, log, federation)?)
     }
 
+    /// Opens a note that this node itself has found to be settled, by the charter and the cards of then. It is not judged again:
+    /// what is settled stays so, also where witnesses have other keys by now. Cosignatures are verified with every key that a member's
+    /// cards have named.
+    pub fn reopen(note: Note, log: LogId, federation: &Federation) -> Result<Self, SettlementError> {
+        let key = federation.logs().get(&log).ok_or(SettlementError::Stranger(log))?;
+        let keys = federation.past_witnesses();
+        let known = keys.iter().filter(|(_, key)| note.signatures().iter().any(|line| is_of(line, key)));
+        let cosigned = CosignedCheckpoint::open(note.clone(), key, known.map(|(member, key)| (*member, key)))?;
+        Ok(Self { note: Arc::new(cosigned.note()), cosigned })
+    }
+
     /// The checkpoint with its cosignatures.
     pub fn cosigned(&self) -> &CosignedCheckpoint {
         &self.cosigned

@@ -11,6 +11,7 @@
 mod accuse;
 mod catch_up;
 mod draft;
+mod govern;
 mod heads;
 mod openings;
 mod publish;
@@ -21,11 +22,13 @@ mod status;
 mod voice;
 mod witness;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use catch_up::CatchUp;
 pub use draft::{Draft, DraftError, Target};
+use govern::Governing;
+pub use govern::Ungoverned;
 use heads::{Peer, Shown};
 use openings::Searches;
 use publish::Publishing;
@@ -41,13 +44,15 @@ use witness::Witness;
 use crate::catalog::Catalog;
 use crate::checkpoint::SignedCheckpoint;
 use crate::cosignature::{CosignatureError, SettledCheckpoint};
-use crate::digest::Digest;
+use crate::digest::{CharterId, Digest};
 use crate::entries::LateOpening;
 use crate::evidence::{Accused, Evidence, EvidenceError};
 use crate::federation::Federation;
+use crate::governance::{Conflict, Document, GovernanceError, Stored, Taken};
 use crate::key::PublicKey;
 use crate::ledger::{Admitted, Blame, Ledger, Log, Mark, Refusal};
 use crate::names::{LogId, MemberId};
+use crate::note::VerifierKey;
 use crate::survey::Survey;
 use crate::time::Timestamp;
 use crate::wire::{Answer, Gossip, Heads, Request};
@@ -124,6 +129,24 @@ pub enum Input {
         /// What is live of them.
         survey: Option<Survey>,
     },
+    /// An operator hands in charters, signatures or cards.
+    Submit {
+        /// Under this number it is answered.
+        ticket: u64,
+        /// The documents, to be taken in this order.
+        documents: Vec<Document>,
+        /// Whether a card of the own member may end its log before what was signed in it.
+        cut: bool,
+    },
+    /// An operator names the charter to go on from.
+    Choose {
+        /// Under this number it is answered.
+        ticket: u64,
+        /// Which.
+        charter: CharterId,
+    },
+    /// These are the working keys that this node holds.
+    Keys(BTreeSet<PublicKey>),
     /// Openings that were missing, checked against the leaves that they open.
     Opened(Vec<LateOpening>),
     /// Time has passed.
@@ -138,7 +161,7 @@ pub enum Effect {
     Commit(Arc<Admitted>),
     /// Likewise for an opening that was missing.
     CommitOpening(Arc<LateOpening>),
-    /// Move the signer forward to this mark, durably; then sign it, and feed [`Input::Signed`]. Inputs that were stepped
+    /// Move the signer forward to this mark, durably; then sign it with the log's key in the ledger, and feed [`Input::Signed`]. Inputs that were stepped
     /// before the signature is there are no harm: until then nothing else is put into the own log by this node.
     Sign {
         /// The own log.
@@ -160,6 +183,8 @@ pub enum Effect {
         log: LogId,
         /// What.
         mark: Mark,
+        /// With this key.
+        key: Box<VerifierKey>,
     },
     /// Answer a request for a cosignature otherwise; `None`: not now.
     AnswerWitness {
@@ -182,8 +207,21 @@ pub enum Effect {
     },
     /// Make evidence durable, likewise.
     CommitEvidence(Arc<Evidence>),
-    /// Let queries see that nothing beyond what is settled of a log has effect any more.
-    Freeze(LogId),
+    /// Make charters and cards durable, before anything later in the list is done.
+    CommitGovernance(Arc<Stored>),
+    /// Act on charters and cards as they are now: who may connect, what answers say, which keys sign.
+    Govern(Arc<Stored>),
+    /// Flood this message, which carries a document of governance.
+    GossipDocument(Vec<u8>),
+    /// Tell an operator what became of documents.
+    ReplyGoverned {
+        /// Under this number.
+        ticket: u64,
+        /// Of each.
+        outcomes: Vec<Result<Taken, Ungoverned>>,
+    },
+    /// Let queries see that nothing beyond so many leaves of a log has effect any more.
+    Freeze(LogId, u64),
     /// Flood this message, which carries evidence.
     GossipEvidence(Vec<u8>),
     /// Work out the root of the stored leaves at the size of a smaller checkpoint, and the proof that leads from there to
@@ -239,7 +277,7 @@ pub enum Effect {
     Alarm(Alarm),
 }
 
-/// A checkpoint of fewer leaves than are held, whose root must be compared with that of the leaves.
+/// What is said of fewer leaves than are held, whose root must be compared with that of the leaves.
 #[derive(Clone, Debug)]
 pub enum Rival {
     /// Somebody has it as its newest.
@@ -253,6 +291,8 @@ pub enum Rival {
         /// What.
         checkpoint: SignedCheckpoint,
     },
+    /// The log is said to have ended so.
+    Ended(Mark),
 }
 
 /// What gossip does with a message.
@@ -281,6 +321,9 @@ pub enum Misdeed {
     /// It accused somebody falsely.
     #[error("handed over what is no evidence")]
     Accused(#[source] EvidenceError),
+    /// It handed over a charter, signature or card that does not hold.
+    #[error("handed over a charter, signature or card that does not hold")]
+    Governed(#[source] GovernanceError),
 }
 
 /// What an operator must hear of.
@@ -313,20 +356,42 @@ pub enum Alarm {
     /// What has been signed is not what peers hold.
     #[error("the own log at peers is not the one that was signed here; this node will not sign again")]
     Diverged,
+    /// Two charters are final.
+    #[error(
+        "charter_conflict: there are two histories of charters from version {} on, ending with {} here and {} elsewhere; none is \
+         adopted any more until an operator names one (hashmesh charter choose)", .0.version, .0.ours, .0.theirs
+    )]
+    CharterConflict(Conflict),
+    /// A member voted twice.
+    #[error("{0} has signed two charters of which one may be signed only")]
+    DoubleVote(MemberId),
+    /// A member has two cards with one number.
+    #[error("{0} has signed two cards with one number; the one before stays in force until a charter names one")]
+    RivalCards(MemberId),
+    /// The key of a log is another one now.
+    #[error(
+        "the key of {0} is another one than that with which it was stored here; restart the node to fetch it again"
+    )]
+    OtherKey(LogId),
+    /// A log is said to end with other leaves than are here.
+    #[error("{0} is said to end with other leaves than are held here; only what is settled of it has effect")]
+    EndsElsewhere(LogId),
 }
 
 /// What an engine starts from.
 pub struct Start {
-    /// The federation.
-    pub federation: Arc<Federation>,
+    /// Charters and cards.
+    pub governance: Stored,
     /// The member that this node speaks for, if it does.
     pub member: Option<MemberId>,
+    /// The working keys that this node holds.
+    pub keys: BTreeSet<PublicKey>,
     /// The logs, as the store has given them back.
     pub ledger: Ledger,
     /// The catalog of their statements.
     pub catalog: Arc<Catalog>,
-    /// What the signer file says was signed last in the own log.
-    pub signed: Mark,
+    /// What the signer file says was signed last in the member's logs.
+    pub signed: BTreeMap<LogId, Mark>,
     /// What the signer file says was cosigned last, by log.
     pub cosigned: BTreeMap<LogId, Mark>,
     /// Which of that is as old as a backup.
@@ -347,7 +412,11 @@ pub struct Restored {
 /// The engine. See [`Input`] and [`Effect`].
 pub struct Engine {
     federation: Arc<Federation>,
+    governing: Governing,
+    member: Option<MemberId>,
+    keys: BTreeSet<PublicKey>,
     own: Option<LogId>,
+    signed: BTreeMap<LogId, Mark>,
     ledger: Ledger,
     catalog: Arc<Catalog>,
     voice: Voice,
@@ -368,11 +437,7 @@ pub struct Engine {
 impl Engine {
     /// An engine that has seen nothing since its start.
     pub fn new(start: Start) -> Self {
-        let Start { federation, member, mut ledger, catalog, signed, cosigned, restored, evidence } = start;
-        let own = member.and_then(|member| federation.logs().keys().rev().find(|log| log.member == member).copied());
-        if let Some(own) = own {
-            ledger.promise(own, signed);
-        }
+        let Start { governance, member, keys, mut ledger, catalog, signed, cosigned, restored, evidence } = start;
         let evidence: BTreeMap<Accused, Arc<Evidence>> =
             evidence.into_iter().map(|evidence| (evidence.accused(), Arc::new(evidence))).collect();
         for accused in evidence.keys() {
@@ -380,14 +445,14 @@ impl Engine {
                 ledger.freeze(*log);
             }
         }
-        let mut voice = Voice::new(signed, restored.log);
-        if own.is_some_and(|own| evidence.contains_key(&Accused::Log(own))) {
-            voice.diverges();
-        }
-        Self {
-            voice,
-            federation,
-            own,
+        let mut engine = Self {
+            voice: Voice::new(Mark::default(), false),
+            federation: governance.governance.federation(),
+            governing: Governing::new(governance),
+            member,
+            keys,
+            own: None,
+            signed,
             ledger,
             catalog,
             publishing: Publishing::default(),
@@ -401,7 +466,10 @@ impl Engine {
             evidence,
             compared: BTreeMap::new(),
             now: Timestamp::default(),
-        }
+        };
+        engine.speak_in_the_newest_log();
+        engine.voice.was_restored(restored.log);
+        engine
     }
 
     /// Advances the node by one input and says what must now be done, in order.
@@ -431,8 +499,15 @@ impl Engine {
                 Rival::Heard(heard) => self.compared_heard(log, &heard, (root, proof), signed, &mut effects),
                 Rival::Settled(settled) => self.compared_settled(log, settled, (root, proof), signed, &mut effects),
                 Rival::ToCosign { ticket, checkpoint } => self.cosign(ticket, log, &checkpoint, root, &mut effects),
+                Rival::Ended(end) => self.compared_end(log, end, root, &mut effects),
             },
             Input::Surveyed { logs, survey } => self.surveyed(&logs, survey),
+            Input::Submit { ticket, documents, cut } => self.submitted(ticket, documents, cut, &mut effects),
+            Input::Choose { ticket, charter } => self.chosen(ticket, charter, &mut effects),
+            Input::Keys(keys) => {
+                self.keys = keys;
+                self.speak_in_the_newest_log();
+            }
             Input::Opened(openings) => self.opened(openings, &mut effects),
             Input::Tick => self.tick(&mut effects),
         }
@@ -464,7 +539,8 @@ impl Engine {
         let logs = || self.ledger.logs();
         let (heads, heard) = (logs().filter_map(held).collect(), logs().filter_map(heard).collect());
         let evidence = self.evidence.keys().copied().collect();
-        Heads { time: self.now, heads, heard, settled: self.all_settled(), evidence }
+        let governance = self.governing.position;
+        Heads { time: self.now, governance, heads, heard, settled: self.all_settled(), evidence }
     }
 
     /// Passes a refusal on to whom it concerns.

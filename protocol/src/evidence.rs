@@ -16,7 +16,7 @@ use crate::cosignature::{Cosignature, CosignatureError};
 use crate::digest::{Digest, NetworkId};
 use crate::federation::Federation;
 use crate::names::{LogId, MemberId, OriginPrefix};
-use crate::note::{MAX_NOTE, Note, NoteError, SignatureLine, VerifierKey};
+use crate::note::{KeyType, MAX_NOTE, Note, NoteError, VerifierKey};
 use crate::tree::proof::{MAX_PROOF, ProofError, verify_consistency};
 
 /// The version of evidence that this software reads and writes.
@@ -266,13 +266,15 @@ impl Evidence {
             return Err(EvidenceError::SameRoot);
         }
         let ([line], [other_line]) = (one.signatures(), other.signatures()) else { return Err(EvidenceError::Sizes) };
-        let (witness, key) = named(line, federation).ok_or(EvidenceError::NotItsCard)?;
-        let card = card_of(&form.card, witness, federation)?;
-        if card.body().witness != *key.key() {
-            return Err(EvidenceError::NotItsCard);
-        }
-        Cosignature::open(one.text(), line, key)?;
-        Cosignature::open(other.text(), other_line, key)?;
+        // The key is the one on the card, which may be an earlier one.
+        let card = Card::read(&form.card)?;
+        let witness = card.body().member;
+        is_known(&card, federation)?;
+        let name = federation.origins().witness(witness);
+        let key = VerifierKey::new(&name, KeyType::Cosigner, card.body().witness);
+        let key = key.map_err(|_| EvidenceError::NotItsCard)?;
+        Cosignature::open(one.text(), line, &key)?;
+        Cosignature::open(other.text(), other_line, &key)?;
         Ok(Accused::Witness(witness))
     }
 
@@ -287,17 +289,19 @@ impl Evidence {
     }
 }
 
-/// The witness that a line names.
-fn named<'a>(line: &SignatureLine, federation: &'a Federation) -> Option<(MemberId, &'a VerifierKey)> {
-    let mut witnesses = federation.witnesses().iter();
-    witnesses.find(|(_, key)| key.name() == line.name).map(|(member, key)| (*member, key))
-}
-
 /// A card that is a member's card in force, or was.
 fn card_of(bytes: &[u8], member: MemberId, federation: &Federation) -> Result<Card, EvidenceError> {
-    let line = federation.line(member).ok_or(EvidenceError::NotItsCard)?;
     let card = Card::read(bytes)?;
-    if line.cards.iter().any(|known| known.id() == card.id()) { Ok(card) } else { Err(EvidenceError::NotItsCard) }
+    if card.body().member != member {
+        return Err(EvidenceError::NotItsCard);
+    }
+    is_known(&card, federation)?;
+    Ok(card)
+}
+
+fn is_known(card: &Card, federation: &Federation) -> Result<(), EvidenceError> {
+    let line = federation.line(card.body().member).ok_or(EvidenceError::NotItsCard)?;
+    if line.cards.iter().any(|known| known.id() == card.id()) { Ok(()) } else { Err(EvidenceError::NotItsCard) }
 }
 
 #[cfg(test)]

@@ -39,6 +39,19 @@ pub enum Standing {
     Resolved,
 }
 
+impl Standing {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Leaving => "leaving",
+            Self::Left => Departure::Left.name(),
+            Self::Expelled => Departure::Expelled.name(),
+            Self::Resolved => Departure::Resolved.name(),
+        }
+    }
+}
+
 impl From<Departure> for Standing {
     fn from(kind: Departure) -> Self {
         match kind {
@@ -195,6 +208,18 @@ impl Federation {
     /// The keys that cosign, by member.
     pub fn witnesses(&self) -> &BTreeMap<MemberId, VerifierKey> {
         &self.witnesses
+    }
+
+    /// Every key that members and former members have cosigned with, the one in force last.
+    pub fn past_witnesses(&self) -> Vec<(MemberId, VerifierKey)> {
+        let mut keys = Vec::new();
+        for (&member, line) in &self.cards {
+            let name = self.origins.witness(member);
+            let mut cosigned: Vec<PublicKey> = line.cards.iter().map(|card| card.body().witness).collect();
+            cosigned.dedup();
+            keys.extend(cosigned.into_iter().map(|key| (member, verifier(&name, KeyType::Cosigner, key))));
+        }
+        keys
     }
 
     /// The witnesses whose cosignatures count for a log, with their keys: those of the charter, without the log's own member.

@@ -7,6 +7,7 @@
 //!
 //! Does not know the network, the disk, or the time. Whoever holds the private keys keeps to the rules of [`ballot`].
 
+pub mod address;
 pub mod ballot;
 mod bounds;
 pub mod bundle;
@@ -15,18 +16,21 @@ pub mod document;
 pub mod double_vote;
 mod health;
 mod keep;
+pub mod stored;
 pub mod summary;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use address::{Addresses, AddressesError};
 pub use ballot::{Ballot, Vote, VoteRefusal};
 pub use bundle::{Bundle, BundleError, Candidate};
 pub use cards::CardRefusal;
 pub use document::{Document, DocumentError, MAX_DOCUMENT};
 pub use double_vote::{DoubleVote, DoubleVoteError};
 pub use health::Health;
+pub use stored::Stored;
 pub use summary::{Answer, Position, Summary};
 
 use crate::card::{Card, CardBody};
@@ -47,6 +51,8 @@ pub struct Governance {
     adopted: Vec<CharterId>,
     cards: BTreeMap<MemberId, Cards>,
     double_votes: BTreeMap<MemberId, DoubleVote>,
+    /// Where nodes can be reached that are on cards in force.
+    addresses: BTreeMap<PublicKey, Addresses>,
     pins: BTreeSet<CharterId>,
     conflict: Option<Conflict>,
     /// The governance keys of all charters up to the one of `federation`.
@@ -80,6 +86,8 @@ pub enum Taken {
     Rivals(MemberId),
     /// It is new, and proves that this member voted twice.
     DoubleVote(MemberId),
+    /// It is new: a node can be reached elsewhere.
+    Moved(PublicKey),
     /// It is new, and adoption stands still until somebody chooses.
     Conflict(Conflict),
 }
@@ -118,6 +126,12 @@ pub enum GovernanceError {
     /// No proof.
     #[error(transparent)]
     DoubleVote(#[from] DoubleVoteError),
+    /// Addresses of a node that is on no card in force.
+    #[error("the node is on no member's card")]
+    NoMembersNode,
+    /// Addresses of another federation.
+    #[error("addresses of another federation")]
+    OtherNetwork,
     /// The charter to be chosen is not held, or not valid.
     #[error("no valid charter with this id is here")]
     NoSuchCharter,
@@ -127,10 +141,15 @@ impl GovernanceError {
     /// Whether an honest node would not have handed it over.
     pub fn is_relayers_fault(&self) -> bool {
         match self {
-            Self::Unconnected | Self::Stale(_) | Self::TooMany | Self::NoMembersCard | Self::NoSuchCharter => false,
+            Self::Unconnected
+            | Self::Stale(_)
+            | Self::TooMany
+            | Self::NoMembersCard
+            | Self::NoMembersNode
+            | Self::NoSuchCharter => false,
             Self::Card(refusal) => matches!(refusal, CardRefusal::Succession(_)),
             Self::DoubleVote(error) => !matches!(error, DoubleVoteError::Stranger(_)),
-            Self::Unsigned | Self::Amendment(_) => true,
+            Self::Unsigned | Self::Amendment(_) | Self::OtherNetwork => true,
         }
     }
 }
@@ -164,6 +183,7 @@ impl Governance {
             adopted: vec![genesis.charter().id()],
             cards,
             double_votes: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             pins: BTreeSet::new(),
             conflict: None,
             federation: Arc::new(Federation::new(genesis)),
@@ -180,7 +200,8 @@ impl Governance {
     ) -> (Self, Vec<(Document, GovernanceError)>) {
         let mut governance = Self::new(genesis);
         governance.pins.extend(pins);
-        let mut waiting: Vec<Document> = documents.into_iter().collect();
+        let is_address = |document: &Document| matches!(document, Document::Addresses(_));
+        let (addresses, mut waiting): (Vec<_>, Vec<_>) = documents.into_iter().partition(is_address);
         let mut refused = Vec::new();
         loop {
             let before = waiting.len();
@@ -206,6 +227,12 @@ impl Governance {
         }
         governance.adopt();
         governance.derive();
+        // Whose they are the cards in force say.
+        for document in addresses {
+            if let Err(error) = governance.keep(document.clone()) {
+                refused.push((document, error));
+            }
+        }
         (governance, refused)
     }
 
@@ -231,6 +258,7 @@ impl Governance {
             New::Card(member) if !disputed && self.is_disputed(&New::Card(member)) => Taken::Rivals(member),
             New::Card(member) if before.line(member) != self.federation.line(member) => Taken::Card(member),
             New::DoubleVote(member) => Taken::DoubleVote(member),
+            New::Addresses(node) => Taken::Moved(node),
             New::Card(_) | New::Charter { .. } => Taken::Kept,
         })
     }
@@ -370,6 +398,11 @@ impl Governance {
         &self.double_votes
     }
 
+    /// Where the members' nodes can be reached, by their own word.
+    pub fn addresses(&self) -> impl Iterator<Item = &Addresses> {
+        self.addresses.values()
+    }
+
     /// Who uses its governance key.
     pub fn health(&self) -> Health {
         let tip = self.tip().body();
@@ -394,6 +427,7 @@ impl Governance {
         cards.sort_by_key(|card| (card.body().member, card.body().counter, card.id()));
         documents.extend(cards.into_iter().map(|card| Document::Card(Box::new(card.clone()))));
         documents.extend(self.double_votes.values().map(|proof| Document::DoubleVote(Box::new(proof.clone()))));
+        documents.extend(self.addresses.values().map(|record| Document::Addresses(Box::new(record.clone()))));
         documents
     }
 
@@ -504,6 +538,8 @@ impl Governance {
             self.keys = self.tree.governance(tip.id());
         }
         self.federation = Arc::new(Federation::of(tip, lines, &self.keys));
+        let federation = &self.federation;
+        self.addresses.retain(|node, _| federation.nodes().contains_key(node));
     }
 }
 
@@ -515,6 +551,7 @@ enum New {
     },
     Card(MemberId),
     DoubleVote(MemberId),
+    Addresses(PublicKey),
 }
 
 /// Whether a first card says what the charter says.

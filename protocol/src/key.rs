@@ -32,6 +32,8 @@ pub enum Kind {
     Charter = 1,
     /// A card's body, signed by a governance key and by every key that is new in it.
     Card = 2,
+    /// Where a node can be reached, signed by its key.
+    Address = 3,
 }
 
 /// Where a signature is valid: one network, one kind of document.

@@ -19,13 +19,13 @@ pub use remarks::Remarks;
 
 use crate::batch::Batch;
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
-use crate::cosignature::{SettledCheckpoint, SettlementError};
+use crate::cosignature::{CosignatureError, SettledCheckpoint, SettlementError};
 use crate::digest::Digest;
 use crate::entries::{Entries, LateOpening};
 use crate::erasure::{Change, Erasures};
 use crate::federation::Federation;
 use crate::names::{LogId, MemberId};
-use crate::note::Note;
+use crate::note::{Note, NoteError};
 use crate::statement::{Position, Statement};
 use crate::tree::tile::TILE_HEIGHT;
 
@@ -72,6 +72,14 @@ pub enum Refusal {
     /// SPEC 7.3: only logs of the charter's members are admitted. A newer charter may know it.
     #[error("{0} is no log of the federation")]
     Stranger(LogId),
+    /// SPEC 9.4: leaves beyond the end of a log, or of one that may not be written now. Not everybody may have heard of it yet.
+    #[error("{log} has ended; nothing is taken beyond {size}")]
+    Ended {
+        /// The log.
+        log: LogId,
+        /// Where it ends here.
+        size: u64,
+    },
     /// SPEC 7.5: a log has no holes. Nobody's fault: the leaves between are still on their way.
     #[error("{log} is at {have}, so leaves from {got} must wait")]
     Gap {
@@ -163,7 +171,16 @@ impl Refusal {
     /// Whom this speaks against, which is all that the network layer needs to know.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Stranger(_) | Self::Gap { .. } | Self::Diverges { .. } => Blame::Nobody,
+            Self::Stranger(_) | Self::Ended { .. } | Self::Gap { .. } | Self::Diverges { .. } => Blame::Nobody,
+            // Other cards than ours may name another key. That of a member's first log is known by its first card.
+            Self::Checkpoint { log, error: CheckpointError::Note(NoteError::NotSigned(_)) }
+            | Self::Settlement {
+                log,
+                error:
+                    SettlementError::Cosignature(CosignatureError::Checkpoint(CheckpointError::Note(NoteError::NotSigned(
+                        _,
+                    )))),
+            } if log.epoch > 0 => Blame::Nobody,
             // Another charter than ours may ask for fewer, or for others.
             Self::Settlement { error: SettlementError::Unsettled(_) | SettlementError::Stranger(_), .. } => {
                 Blame::Nobody
@@ -218,8 +235,41 @@ pub enum Damage {
 impl Ledger {
     /// Empty logs for every log of the federation.
     pub fn new(federation: &Federation) -> Self {
-        let logs = federation.logs().iter().map(|(&log, key)| (log, Log::new(key.clone()))).collect();
-        Self { logs, erasures: BTreeMap::new() }
+        let mut ledger = Self::default();
+        ledger.reform(federation);
+        ledger
+    }
+
+    /// Takes note of what charter and cards in force say of logs: which there are, which have ended, and where. A log whose key
+    /// is another one now than that of the leaves that are held is named; it is left as it is, and nothing new is admitted to it.
+    pub fn reform(&mut self, federation: &Federation) -> Vec<LogId> {
+        let mut others = Vec::new();
+        for (&id, key) in federation.logs() {
+            let log = self.logs.entry(id).or_insert_with(|| Log::new(key.clone()));
+            if log.key() != key && log.size() == 0 {
+                *log = Log::new(key.clone());
+            }
+            let is_other = log.key() != key;
+            let state = federation.log_state(id).filter(|_| !is_other);
+            let writable = state.is_some_and(|state| state.writable);
+            log.end_is(writable, state.and_then(|state| state.end));
+            if is_other {
+                others.push(id);
+            }
+        }
+        for (id, log) in &mut self.logs {
+            if !federation.logs().contains_key(id) {
+                log.end_is(false, None);
+            }
+        }
+        others
+    }
+
+    /// Takes note that the leaves which are held at a log's end are the ones that it ends with, or that they are others.
+    pub fn ends_as_held(&mut self, id: LogId, is_so: bool) {
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.ends_as_held(is_so);
+        }
     }
 
     /// One log.
@@ -249,6 +299,9 @@ impl Ledger {
         if batch.entries.end() <= have {
             return log.hear(id, batch.checkpoint);
         }
+        if batch.entries.end() > log.limit() {
+            return Err(Refusal::Ended { log: id, size: log.limit() });
+        }
         let entries = if batch.entries.first() < have { batch.entries.starting_at(have) } else { batch.entries };
         let checkpoint = log.verify(id, batch.checkpoint)?;
         if checkpoint.size() < entries.end() {
@@ -269,6 +322,9 @@ impl Ledger {
         if let Some(settling) = log.settling().filter(|_| !grown.keeps_settling) {
             let settled = settling.cosigned().checkpoint().clone();
             return Err(Refusal::Fork { log: id, both: Box::new((settled, checkpoint)) });
+        }
+        if log.ends_otherwise(&grown) {
+            return Err(Refusal::Diverges { log: id, from: have, size: checkpoint.size() });
         }
         if !grown.keeps_promise {
             return Err(Refusal::NotWhatWasSigned { log: id, size: checkpoint.size() });
@@ -330,12 +386,14 @@ impl Ledger {
         }
     }
 
-    /// Nothing beyond what is settled of a log counts: its key has signed two histories.
-    pub fn freeze(&mut self, id: LogId) {
-        let settled = self.logs.get(&id).map_or(0, Log::settled_size);
-        if self.erasures.entry(id.member).or_default().freeze(id.epoch, settled) {
+    /// Nothing of a log counts beyond what is settled, or beyond its end: its key has signed two histories, or it has ended.
+    /// How much of it counts comes back.
+    pub fn freeze(&mut self, id: LogId) -> u64 {
+        let counts = self.logs.get(&id).map_or(0, Log::counting);
+        if self.erasures.entry(id.member).or_default().freeze(id.epoch, counts) {
             self.review_erased(id.member);
         }
+        counts
     }
 
     /// The leaf that erases what stands at a place of a log, if one does.
@@ -469,6 +527,7 @@ mod tests {
                     Refusal::Diverges { .. } => "diverges",
                     Refusal::Fork { .. } => "fork",
                     Refusal::NotWhatWasSigned { .. } => "not what was signed",
+                    Refusal::Ended { .. } => "ended",
                 },
             }
         }

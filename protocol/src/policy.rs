@@ -16,7 +16,7 @@ use rule::{Case, Rule};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Attributes, Catalog, ContentId, Said};
-use crate::charter::Charter;
+use crate::charter::{Charter, Departure};
 use crate::content_hash::{ContentHash, MIN_PDQ_QUALITY};
 use crate::digest::Digest;
 use crate::names::MemberId;
@@ -61,6 +61,8 @@ pub struct Policy {
     rules: Vec<Rule>,
     /// Members that weigh something else than 1.
     weights: HashMap<MemberId, u32>,
+    /// Of which former members what they said still counts.
+    former: HashSet<Departure>,
     negative: HashSet<ContentHash>,
     disabled: HashMap<ContentHash, Timestamp>,
     breakers: Breakers,
@@ -158,6 +160,9 @@ impl Policy {
 #
 # Every rule that fires counts; the most severe decision wins. Left out: labels, kinds, members (any will do);
 # min_jurisdictions, min_weight, min_quality (0); max_distance (31); settled (false); min_age (none).
+
+# Of which former members what they said still counts: left, expelled, resolved (their keys were stolen or lost).
+former = [\"left\", \"resolved\"]
 
 [[rule]]
 name = \"corroborated\"
@@ -261,7 +266,7 @@ hashes = []
 /// The labels under which a statement adds its hash now, if it does.
 pub fn effect(said: &Said<'_>, charter: &Charter, as_of: Timestamp) -> Option<Labels> {
     let Attributes::Add { labels, quality, expiry, .. } = said.attributes else { return None };
-    charter.member(said.log.member)?;
+    charter.speaker(said.log.member)?;
     if quality.is_some_and(|quality| quality < MIN_PDQ_QUALITY) || expiry.is_some_and(|expiry| expiry <= as_of) {
         return None;
     }

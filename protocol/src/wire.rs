@@ -10,7 +10,9 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::batch::{Batch, BatchError, MAX_BATCH};
 use crate::codec::{self, CodecError};
+use crate::digest::Digest;
 use crate::evidence::{Accused, Evidence, MAX_EVIDENCE};
+use crate::governance::{self, Document, DocumentError, Summary};
 use crate::names::{LogId, MemberId, OriginPrefix};
 use crate::note::{Note, NoteError};
 use crate::opening::MAX_OPENING;
@@ -34,6 +36,12 @@ pub const MAX_HEADS: usize = 2000;
 /// comes with a later message.
 pub const SETTLED_BYTES: usize = 256 * 1024;
 
+/// Bytes of documents in one answer, unless a single one has more.
+pub const DOCUMENT_BYTES: usize = 512 * 1024;
+
+/// Most documents in one answer.
+const MAX_DOCUMENTS: usize = 8192;
+
 /// Most openings asked for at once.
 pub const MAX_OPENINGS: usize = 256;
 
@@ -55,6 +63,9 @@ pub enum WireError {
     /// A message to or of a witness.
     #[error(transparent)]
     Witnessing(#[from] WitnessingError),
+    /// A document of governance.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// A log of another federation.
     #[error("a log of another federation")]
     Origin,
@@ -72,6 +83,7 @@ impl WireError {
         match self {
             Self::Unknown(_) => true,
             Self::Batch(error) => error.is_from_the_future(),
+            Self::Document(error) => error.is_from_the_future(),
             _ => false,
         }
     }
@@ -88,6 +100,8 @@ pub enum Gossip {
     Settled(LogId, Note),
     /// That a key has signed two histories, with the proof.
     Evidence(Vec<u8>),
+    /// A document of governance.
+    Document(Box<Document>),
 }
 
 /// The newest checkpoints that a node has, and what time it is there.
@@ -95,6 +109,8 @@ pub enum Gossip {
 pub struct Heads {
     /// The sender's clock.
     pub time: Timestamp,
+    /// Where it stands with charters and cards.
+    pub governance: governance::Position,
     /// For every log of which it has leaves: the newest checkpoint whose leaves it holds.
     pub heads: Vec<(LogId, Note)>,
     /// Of the logs of whoever is told: larger checkpoints that the sender has heard of, and does not hold the leaves of. A
@@ -131,6 +147,8 @@ pub enum Request {
     Evidence(Accused),
     /// A cosignature.
     Cosign(LogId, Box<AddCheckpoint>),
+    /// Documents of governance that whoever holds this lacks; after this one of those that are in no order.
+    Documents(Box<Summary>, Option<Digest>),
 }
 
 /// What it answers. Answers come in the order of the requests.
@@ -151,6 +169,8 @@ pub enum Answer {
     Witness(WitnessAnswer),
     /// Evidence, nothing of which has been verified.
     Evidence(Vec<u8>),
+    /// Documents of governance, and after which to ask for more.
+    Documents(governance::Answer),
     /// What was asked for is not here.
     NotHeld,
     /// Too busy; ask somebody else, or later.
@@ -174,6 +194,7 @@ struct CheckpointForm {
 struct HeadsForm {
     kind: u64,
     time: Timestamp,
+    governance: governance::Position,
     #[serde(deserialize_with = "codec::at_most::<_, _, MAX_HEADS>")]
     heads: Vec<String>,
     #[serde(deserialize_with = "codec::at_most::<_, _, MAX_HEADS>")]
@@ -217,6 +238,21 @@ struct OpeningsForm {
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
+struct SummaryForm {
+    kind: u64,
+    summary: Summary,
+    after: Option<Digest>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
+struct DocumentsForm {
+    kind: u64,
+    #[serde(deserialize_with = "codec::at_most::<_, _, MAX_DOCUMENTS>")]
+    documents: Vec<serde_bytes::ByteBuf>,
+    next: Option<Digest>,
+}
+
+#[derive(Deserialize_tuple, Serialize_tuple)]
 struct StatusForm {
     kind: u64,
     status: u64,
@@ -236,10 +272,12 @@ const OPENINGS: u64 = 3;
 const STATUS: u64 = 4;
 const COSIGN: u64 = 5;
 const EVIDENCE: u64 = 6;
+const DOCUMENTS: u64 = 7;
 const GOSSIP_BATCH: u64 = 1;
 const GOSSIP_CHECKPOINT: u64 = 2;
 const GOSSIP_SETTLED: u64 = 3;
 const GOSSIP_EVIDENCE: u64 = 4;
+const GOSSIP_DOCUMENT: u64 = 5;
 
 /// Numbers of status answers.
 const NOT_HELD: u64 = 1;
@@ -278,6 +316,12 @@ impl Gossip {
         codec::encode(&BatchForm { kind: GOSSIP_EVIDENCE, batch: evidence.bytes().to_vec() })
     }
 
+    /// The bytes of a message that carries a document; `None` if it is too long to be gossiped.
+    pub fn encode_document(document: &Document) -> Option<Vec<u8>> {
+        let message = codec::encode(&BatchForm { kind: GOSSIP_DOCUMENT, batch: document.encode() });
+        (message.len() <= MAX_GOSSIP).then_some(message)
+    }
+
     /// Reads a message.
     pub fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
         match kind(bytes, MAX_GOSSIP)? {
@@ -296,6 +340,10 @@ impl Gossip {
                 let form: BatchForm = codec::decode(bytes, MAX_EVIDENCE + 16)?;
                 Ok(Self::Evidence(form.batch))
             }
+            GOSSIP_DOCUMENT => {
+                let form: BatchForm = codec::decode(bytes, MAX_GOSSIP)?;
+                Ok(Self::Document(Box::new(Document::decode(&form.batch)?)))
+            }
             other => Err(WireError::Unknown(other)),
         }
     }
@@ -307,7 +355,7 @@ impl Heads {
     pub fn told_to(&self, member: Option<MemberId>, time: Timestamp) -> Self {
         let heard = self.heard.iter().filter(|(log, _)| Some(log.member) == member).cloned().collect();
         let (heads, settled, evidence) = (self.heads.clone(), self.some_settled(time), self.evidence.clone());
-        Self { time, heads, heard, settled, evidence }
+        Self { time, governance: self.governance, heads, heard, settled, evidence }
     }
 
     /// As many settled checkpoints as [`SETTLED_BYTES`] hold, from another one on each time.
@@ -328,7 +376,7 @@ impl Heads {
         let (heads, heard) = (texts(&self.heads), texts(&self.heard));
         let settled = self.settled.iter().map(|(_, note)| note.to_string()).collect();
         let evidence = self.evidence.iter().map(|accused| accused.name(origins)).collect();
-        HeadsForm { kind: HEADS, time: self.time, heads, heard, settled, evidence }
+        HeadsForm { kind: HEADS, time: self.time, governance: self.governance, heads, heard, settled, evidence }
     }
 
     fn decode(bytes: &[u8], origins: &OriginPrefix) -> Result<Self, WireError> {
@@ -348,7 +396,8 @@ impl Heads {
         }
         let evidence = form.evidence.iter().map(|name| Accused::named(name, origins).ok_or(WireError::Origin));
         let settled = settled.into_iter().map(|(log, note)| (log, Arc::new(note))).collect();
-        Ok(Self { time: form.time, heads, heard, settled, evidence: evidence.collect::<Result<_, _>>()? })
+        let (time, governance) = (form.time, form.governance);
+        Ok(Self { time, governance, heads, heard, settled, evidence: evidence.collect::<Result<_, _>>()? })
     }
 }
 
@@ -369,6 +418,9 @@ impl Request {
             }
             Self::Cosign(_, request) => {
                 codec::encode(&CheckpointForm { kind: COSIGN, checkpoint: request.to_string() })
+            }
+            Self::Documents(summary, after) => {
+                codec::encode(&SummaryForm { kind: DOCUMENTS, summary: (**summary).clone(), after: *after })
             }
         }
     }
@@ -395,6 +447,10 @@ impl Request {
                 let form: CheckpointForm = codec::decode(bytes, MAX_REQUEST + 16)?;
                 let request = AddCheckpoint::parse(&form.checkpoint)?;
                 Ok(Self::Cosign(log_of(&request.checkpoint, origins)?, Box::new(request)))
+            }
+            DOCUMENTS => {
+                let form: SummaryForm = codec::decode(bytes, MAX_FRAME)?;
+                Ok(Self::Documents(Box::new(form.summary), form.after))
             }
             other => Err(WireError::Unknown(other)),
         }
@@ -425,6 +481,10 @@ impl Answer {
                 codec::encode(&WitnessForm { kind: COSIGN, status: answer.status(), body: answer.body() })
             }
             Self::Evidence(evidence) => codec::encode(&BatchForm { kind: EVIDENCE, batch: evidence.clone() }),
+            Self::Documents(answer) => {
+                let documents = answer.documents.iter().map(|document| serde_bytes::ByteBuf::from(document.encode()));
+                codec::encode(&DocumentsForm { kind: DOCUMENTS, documents: documents.collect(), next: answer.next })
+            }
             Self::NotHeld => status(NOT_HELD),
             Self::Busy => status(BUSY),
         }
@@ -454,6 +514,12 @@ impl Answer {
             EVIDENCE => {
                 let form: BatchForm = codec::decode(bytes, MAX_EVIDENCE + 16)?;
                 Ok(Self::Evidence(form.batch))
+            }
+            DOCUMENTS => {
+                let form: DocumentsForm = codec::decode(bytes, MAX_FRAME)?;
+                let documents = form.documents.iter().map(|bytes| Document::decode(bytes));
+                let documents = documents.collect::<Result<_, _>>()?;
+                Ok(Self::Documents(governance::Answer { documents, next: form.next }))
             }
             STATUS => {
                 let form: StatusForm = codec::decode(bytes, MAX_FRAME)?;
@@ -494,11 +560,15 @@ mod tests {
         let one = || vec![(log(), note.clone())];
         let heads = Heads {
             time: Timestamp(7),
+            governance: governance::Position { version: 3, ..governance::Position::default() },
             heads: one(),
             heard: one(),
             settled: vec![(log(), Arc::new(note.clone()))],
             evidence: vec![Accused::Log(log())],
         };
+        let (genesis, _) = crate::federation::tests::genesis(&["acme", "bolt"]);
+        let governance = crate::governance::Governance::new(&genesis);
+        let documents = governance.documents();
         let witnessing = AddCheckpoint { old: 1, proof: vec![Digest([3; 32])], checkpoint: note.clone() };
         for request in [
             Request::Heads(heads.clone()),
@@ -507,6 +577,8 @@ mod tests {
             Request::Cosign(log(), Box::new(witnessing)),
             Request::Evidence(Accused::Log(log())),
             Request::Evidence(Accused::Witness(log().member)),
+            Request::Documents(Box::new(governance.summary()), None),
+            Request::Documents(Box::new(governance.summary()), Some(Digest([5; 32]))),
         ] {
             assert_eq!(Request::decode(&request.encode(origins), origins), Ok(request));
         }
@@ -518,11 +590,14 @@ mod tests {
             Answer::Witness(WitnessAnswer::Cosigned(note.signatures().to_vec())),
             Answer::Witness(WitnessAnswer::Conflict(7)),
             Answer::Evidence(vec![1, 2]),
+            Answer::Documents(governance::Answer { documents: documents.clone(), next: Some(Digest([6; 32])) }),
             Answer::NotHeld,
             Answer::Busy,
         ] {
             assert_eq!(Answer::decode(&answer.encode(origins), origins), Ok(answer));
         }
+        let gossip = Gossip::encode_document(&documents[0]).unwrap();
+        assert_eq!(Gossip::decode(&gossip, origins), Ok(Gossip::Document(Box::new(documents[0].clone()))));
         let gossip = Gossip::encode_batch(batch.encode(origins));
         assert_eq!(Gossip::decode(&gossip, origins), Ok(Gossip::Batch(batch)));
         let gossip = Gossip::encode_checkpoint(&note);
@@ -551,6 +626,7 @@ mod tests {
                 let bytes = codec::encode(&HeadsForm {
                     kind: HEADS,
                     time: Timestamp(7),
+                    governance: governance::Position::default(),
                     heads,
                     heard,
                     settled,

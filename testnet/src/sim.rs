@@ -16,9 +16,13 @@ use std::time::Duration;
 
 pub use disk::Disk;
 use hashmesh::store::Store as _;
+use hashmesh_protocol::card::{Card, MemberKeys};
 use hashmesh_protocol::charter::{Label, Parameters};
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
-use hashmesh_protocol::engine::{Alarm, Draft, Input, Outcome, Publication, Silence, Target};
+use hashmesh_protocol::digest::CharterId;
+use hashmesh_protocol::engine::{Alarm, Draft, Input, Outcome, Publication, Silence, Target, Ungoverned};
+use hashmesh_protocol::governance::{Document, Taken};
+use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::Mark;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::opening::Salt;
@@ -68,6 +72,9 @@ pub struct Sim {
     network: Network,
     publications: BTreeMap<u64, (MemberId, Option<Outcome>)>,
     record: audit::Record,
+    /// What became of documents that operators handed in.
+    governed: BTreeMap<u64, Vec<Result<Taken, Ungoverned>>>,
+    tickets: u64,
 }
 
 impl Sim {
@@ -88,11 +95,13 @@ impl Sim {
             network: Network::new(weather),
             publications: BTreeMap::new(),
             record: audit::Record::default(),
+            governed: BTreeMap::new(),
+            tickets: 0,
             founding,
         };
         for id in members {
             let member: MemberId = id.parse().expect("a member id");
-            sim.nodes.insert(member, Node::new(member, &sim.founding));
+            sim.nodes.insert(member, Node::new(member, &sim.founding.keys[&member], &sim.founding));
             sim.start(id);
         }
         sim
@@ -195,6 +204,45 @@ impl Sim {
         self.node(member).alarms()
     }
 
+    // Charters and cards.
+
+    /// An applicant sets up a node, which waits to be admitted.
+    pub fn applies(&mut self, member: &str, keys: &MemberKeys) {
+        self.nodes.insert(id(member), Node::new(id(member), keys, &self.founding));
+        self.start(member);
+    }
+
+    /// An operator hands documents to its node; what became of each.
+    pub fn submits(&mut self, member: &str, documents: Vec<Document>) -> Vec<Result<Taken, Ungoverned>> {
+        self.hands_in(member, documents, false)
+    }
+
+    /// An operator hands in a card that ends a log before what was signed in it, if it comes to that.
+    pub fn cuts(&mut self, member: &str, card: Card) -> Vec<Result<Taken, Ungoverned>> {
+        self.hands_in(member, vec![Document::Card(Box::new(card))], true)
+    }
+
+    fn hands_in(&mut self, member: &str, documents: Vec<Document>, cut: bool) -> Vec<Result<Taken, Ungoverned>> {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.step(id(member), Input::Submit { ticket, documents, cut });
+        self.governed.remove(&ticket).unwrap_or_default()
+    }
+
+    /// An operator names the charter to go on from.
+    pub fn chooses(&mut self, member: &str, charter: CharterId) -> Vec<Result<Taken, Ungoverned>> {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.step(id(member), Input::Choose { ticket, charter });
+        self.governed.remove(&ticket).unwrap_or_default()
+    }
+
+    /// An operator lays new working keys beside the others.
+    pub fn holds(&mut self, member: &str, secrets: impl IntoIterator<Item = SecretKey>) {
+        let keys = self.node_mut(member).holds(secrets);
+        self.step(id(member), Input::Keys(keys));
+    }
+
     // What befalls them.
 
     /// Cuts a node off from all others.
@@ -234,7 +282,7 @@ impl Sim {
         let member = id(member);
         let mut key = [0; 16];
         self.rng.fill_bytes(&mut key);
-        self.nodes.get_mut(&member).expect("a member of the simulation").start(key);
+        self.nodes.get_mut(&member).expect("a member of the simulation").start(key, self.now);
         self.step(member, Input::Tick);
         let offset = self.rng.random_range(0..1000);
         self.network.at(self.now + Duration::from_millis(offset), Event::Tick(member));

@@ -255,6 +255,7 @@ fn draft(view: &View, form: StatementForm, salt: Salt) -> Result<Draft, String> 
         StatementForm::Revoke { hash, position, reason } => {
             Ok(Draft::Revoke { target: target(hash, position, "a revocation")?, reason })
         }
+        StatementForm::Void { epoch, from } => Ok(Draft::Void { epoch, from }),
         StatementForm::Erase { hash, position, basis } => {
             Ok(Draft::Erase { target: target(hash, position, "an erasure")?, basis })
         }
@@ -281,7 +282,8 @@ fn set(draft: &mut Draft, to_media: Option<Media>, to_expiry: Option<Timestamp>,
 }
 
 fn labels(view: &View, names: &[String]) -> Result<Labels, String> {
-    let charter = view.federation.charter();
+    let federation = view.federation();
+    let charter = federation.charter();
     let mut codes = Vec::new();
     for name in names {
         let label = charter.label_named(name).ok_or_else(|| {
@@ -309,7 +311,7 @@ fn parse_position(text: &str) -> Option<Position> {
 
 fn own_origin(view: &View) -> Result<String, Problem> {
     let own = view.shared.status.load().own;
-    own.map(|log: LogId| view.federation.origins().origin(log)).ok_or_else(mute)
+    own.map(|log: LogId| view.federation().origins().origin(log)).ok_or_else(mute)
 }
 
 /// Nothing is ever said here.

@@ -48,7 +48,7 @@ pub(super) async fn begin(
         let genesis = Found::in_files(&[view.folder.genesis()]).and_then(|found| found.genesis());
         let genesis = genesis.map_err(|error| unreadable(&error))?;
         let mut logs = Vec::new();
-        for &log in view.federation.logs().keys() {
+        for &log in view.federation().logs().keys() {
             let newest = view.archive.signed(log, 0, u64::MAX).map_err(|error| unreadable(&error))?;
             if let Some((size, _)) = newest {
                 logs.push(ExportedLog { member: log.member.to_string(), epoch: log.epoch, size });
@@ -56,7 +56,7 @@ pub(super) async fn begin(
         }
         let documents = export::documents(&genesis);
         let documents = documents.into_iter().map(|(file, text)| ExportedFile { file, text }).collect();
-        let network = view.federation.charter().network().to_string();
+        let network = view.federation().charter().network().to_string();
         Ok(ExportAnswer { network, documents, evidence: evidence(&view)?, logs })
     });
     Ok(encoding.answer(&answer.await?))
@@ -64,13 +64,14 @@ pub(super) async fn begin(
 
 /// The evidence that is held, by its files.
 fn evidence(view: &View) -> Result<Vec<ExportedFile>, Problem> {
-    let logs = view.federation.logs().keys().map(|&log| Accused::Log(log));
-    let witnesses = view.federation.witnesses().keys().map(|&member| Accused::Witness(member));
+    let federation = view.federation();
+    let logs = federation.logs().keys().map(|&log| Accused::Log(log));
+    let witnesses = federation.witnesses().keys().map(|&member| Accused::Witness(member));
     let mut files = Vec::new();
     for accused in logs.chain(witnesses) {
         if let Some(bytes) = view.archive.evidence(accused).map_err(|error| unreadable(&error))? {
             // The same check as wherever evidence comes in: what is exported has been read.
-            let evidence = Evidence::read(&bytes, &view.federation).map_err(|error| unreadable(&error))?;
+            let evidence = Evidence::read(&bytes, &federation).map_err(|error| unreadable(&error))?;
             files.push(ExportedFile { file: export::evidence(accused), text: armor::write_evidence(&evidence) });
         }
     }
@@ -160,7 +161,7 @@ fn known(view: &View, log: Result<Path<(String, u32)>, PathRejection>) -> Result
     let Path((member, epoch)) = log.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let log = LogId { member: member.parse().map_err(Problem::bad)?, epoch };
     let missing = || Problem::new(StatusCode::NOT_FOUND, format!("{log} is no log of this federation"));
-    view.federation.logs().contains_key(&log).then_some(log).ok_or_else(missing)
+    view.federation().logs().contains_key(&log).then_some(log).ok_or_else(missing)
 }
 
 pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Problem {

@@ -85,6 +85,9 @@ pub struct Claim {
     /// Where that member answers to the law.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jurisdiction: Option<String>,
+    /// How it departed, if it is no member any more: left, expelled, resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departed: Option<String>,
     /// The log in which it stands.
     pub origin: String,
     /// Where in it.
@@ -273,6 +276,13 @@ pub enum StatementForm {
         #[schema(value_type = String, examples("legal-order", "data-protection"))]
         basis: statement::Basis,
     },
+    /// Says that everything in an earlier log of the member, from a place on, was never said: a thief held its key.
+    Void {
+        /// The number of the log.
+        epoch: u32,
+        /// The first leaf that was never said.
+        from: u64,
+    },
 }
 
 impl StatementForm {
@@ -382,6 +392,8 @@ pub struct StatusAnswer {
     pub uptime: u64,
     /// The federation.
     pub federation: FederationForm,
+    /// Charters and cards.
+    pub governance: GovernanceForm,
     /// Where this node can be reached.
     pub listening: Vec<String>,
     /// Why nothing is signed now, if so.
@@ -434,6 +446,31 @@ pub struct FederationForm {
     pub jurisdictions: usize,
     /// How many of them must sign the next version.
     pub threshold: usize,
+}
+
+/// Charters and cards, as a node has them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+pub struct GovernanceForm {
+    /// Since when the charter in force has been so here.
+    pub since: String,
+    /// Whether the charter of this node's invitation is in the chain.
+    pub joined: bool,
+    /// How this node's member stands: active, leaving, left, expelled, resolved; absent while no charter names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<String>,
+    /// Whether the charter in force may still give way to a better one with the same parent.
+    pub provisional: bool,
+    /// Proposals to follow it.
+    pub proposals: usize,
+    /// The two charters between which an operator must choose, if it has come to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<String>,
+    /// Members with two cards of one number.
+    #[serde(default)]
+    pub disputed: Vec<String>,
+    /// Members that are proved to have voted twice.
+    #[serde(default)]
+    pub double_votes: Vec<String>,
 }
 
 /// A connected node.
@@ -491,6 +528,12 @@ pub struct LogForm {
     /// Whether its author has signed two histories.
     #[serde(default)]
     pub forked: bool,
+    /// How its member stands: active, leaving, left, expelled, resolved; absent if no card in force names the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<String>,
+    /// After how many statements it has ended, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<u64>,
 }
 
 /// What is matched against, of one kind.

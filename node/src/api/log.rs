@@ -92,7 +92,8 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
     let statement = &entry.leaf.statement;
     let reason = |number: u64| Reason::from_number(number).map_or_else(|| number.to_string(), |r| r.to_string());
     let basis = |number: u64| Basis::from_number(number).map_or_else(|| number.to_string(), |b| b.to_string());
-    let charter = view.federation.charter();
+    let federation = view.federation();
+    let charter = federation.charter();
     let erased = view.archive.erased(log, index).filter(|_| entry.disclosure == Disclosure::Missing);
     let (say, labels, reason) = match statement {
         Statement::Add(add) => {

@@ -77,7 +77,8 @@ pub(super) async fn diff(
     })?;
     let answer = off_thread(move || {
         let (policy, tripped) = (view.policy.load_full(), view.quarantine.tripped());
-        let at = Circumstances { charter: view.federation.charter(), tripped: &tripped, as_of: clock::now() };
+        let federation = view.federation();
+        let at = Circumstances { charter: federation.charter(), tripped: &tripped, as_of: clock::now() };
         let mut answer = DiffAnswer { queries: queries.len(), changed: 0, raised: 0, lowered: 0, examples: Vec::new() };
         for (hash, max_distance) in queries {
             let decide = |policy: &Policy| {
@@ -104,7 +105,7 @@ pub(super) async fn diff(
 }
 
 fn parse(view: &View, text: &str) -> Result<Policy, Problem> {
-    Policy::parse(text, view.federation.charter()).map_err(|error: PolicyError| Problem::bad(sentence(&error)))
+    Policy::parse(text, view.federation().charter()).map_err(|error: PolicyError| Problem::bad(sentence(&error)))
 }
 
 /// Shows what waits for a person.

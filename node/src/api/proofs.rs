@@ -113,7 +113,8 @@ fn around(view: &View, log: LogId, leaf: &[u8], position: Position) -> Result<No
         let why = format!("{} last said what is live before {}", log.member, state.before);
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     }
-    let epochs = view.federation.logs().keys().filter(|id| id.member == log.member && id.epoch <= state.before.epoch);
+    let federation = view.federation();
+    let epochs = federation.logs().keys().filter(|id| id.member == log.member && id.epoch <= state.before.epoch);
     let logs = epochs.map(|id| {
         let size = view.archive.signed(*id, 0, u64::MAX).map(|kept| kept.map_or(0, |(size, _)| size));
         Ok((*id, if id.epoch == state.before.epoch { state.before.index } else { size? }))
@@ -157,7 +158,7 @@ fn checkpoint(view: &View, log: LogId, index: u64) -> Result<Option<(u64, Note)>
     for _ in 0..LOOKED_AT {
         let kept = view.archive.signed(log, index, up_to).map_err(|error| unreadable(&error))?;
         let Some((size, note)) = kept else { break };
-        if settled_at(&view.federation, log, &note).is_some() {
+        if settled_at(&view.federation(), log, &note).is_some() {
             return Ok(Some((size, note)));
         }
         up_to = size - 1;

@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use futures::FutureExt as _;
 use hashmesh_protocol::catalog::{Attributes, Said};
 use hashmesh_protocol::content_hash::{ContentHash, HashKind, Media};
+use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::policy::{Circumstances, Decision, MAX_DISTANCE, Policy, Tripped, effect};
 use hashmesh_protocol::statement::Reason;
 use hashmesh_protocol::time::Timestamp;
@@ -212,7 +213,8 @@ impl Asker {
 
     /// Answers some questions of `of`.
     fn piece(&self, hashes: &[ContentHash], of: usize) -> Result<Piece, Indexing> {
-        let View { federation, matcher, remembered, quarantine, .. } = &*self.view;
+        let View { matcher, remembered, quarantine, .. } = &*self.view;
+        let federation = self.view.federation();
         let at = Circumstances { charter: federation.charter(), tripped: &self.tripped, as_of: self.as_of };
         let listed = (MAX_LISTED_IN_ALL / of.max(1)).clamp(1, MAX_LISTED);
         let mut piece = Piece { decisions: Vec::with_capacity(hashes.len()), results: Vec::new() };
@@ -223,7 +225,8 @@ impl Asker {
             }
             piece.decisions.push(answer.decision);
             if self.explain {
-                let matches = answer.matches.iter().take(listed).map(|found| self.explained(found)).collect();
+                let listed = answer.matches.iter().take(listed);
+                let matches = listed.map(|found| self.explained(found, &federation)).collect();
                 let (hash, decision, found) = (hash.to_string(), answer.decision, answer.found);
                 piece.results.push(MatchResult { hash, decision, found, matches });
             }
@@ -231,12 +234,12 @@ impl Asker {
         Ok(piece)
     }
 
-    fn explained(&self, found: &crate::index::Match<'_>) -> Match {
+    fn explained(&self, found: &crate::index::Match<'_>, federation: &Federation) -> Match {
         let (mut adds, mut disputes) = (Vec::new(), Vec::new());
         for said in &found.matched.said {
             match said.attributes {
-                Attributes::Add { .. } => adds.push(self.claim(said)),
-                Attributes::Dispute { .. } => disputes.push(self.claim(said)),
+                Attributes::Add { .. } => adds.push(self.claim(said, federation)),
+                Attributes::Dispute { .. } => disputes.push(self.claim(said, federation)),
             }
         }
         for claims in [&mut adds, &mut disputes] {
@@ -254,12 +257,14 @@ impl Asker {
         }
     }
 
-    fn claim(&self, said: &Said<'_>) -> Claim {
-        let charter = self.view.federation.charter();
+    fn claim(&self, said: &Said<'_>, federation: &Federation) -> Claim {
+        let charter = federation.charter();
+        let speaker = charter.speaker(said.log.member);
         let mut claim = Claim {
             member: said.log.member.to_string(),
-            jurisdiction: charter.member(said.log.member).map(|member| member.jurisdiction.to_string()),
-            origin: self.view.federation.origins().origin(said.log),
+            jurisdiction: speaker.map(|(jurisdiction, _)| jurisdiction.to_string()),
+            departed: speaker.and_then(|(_, departed)| departed).map(|kind| kind.name().to_owned()),
+            origin: federation.origins().origin(said.log),
             index: said.index,
             time: said.time.to_string(),
             settled: said.settled,

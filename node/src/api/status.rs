@@ -12,14 +12,17 @@ use hashmesh_protocol::engine::LogStatus;
 
 use super::View;
 use super::body::Encoding;
-use super::form::{AlarmForm, FederationForm, IndexForm, LogForm, NearForm, PeerForm, RollbackForm, StatusAnswer};
+use super::form::{
+    AlarmForm, FederationForm, GovernanceForm, IndexForm, LogForm, NearForm, PeerForm, RollbackForm, StatusAnswer,
+};
 use crate::index::near::NearStatus;
 
 /// Shows the node's state.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = StatusAnswer)))]
 pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
     let status = view.shared.status.load();
-    let charter = view.federation.charter();
+    let current = view.federation();
+    let charter = current.charter();
     let catalog = view.matcher.catalog();
     let peers = status.peers.iter().map(|peer| PeerForm {
         member: peer.member.to_string(),
@@ -40,6 +43,7 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
         member: view.member.map(|member| member.to_string()),
         uptime: view.started.elapsed().as_secs(),
         federation: federation(charter),
+        governance: governance(&view),
         listening: (view.net.listening)(),
         silent: status.silence.map(|silence| silence.to_string()),
         stopped: view.shared.stopped.load_full().map(|why| why.to_string()),
@@ -96,6 +100,27 @@ fn log(status: &LogStatus) -> LogForm {
         settled: status.settled,
         cannot_settle: status.cannot_settle.as_ref().map(ToString::to_string),
         forked: status.forked,
+        standing: status.standing.map(|standing| standing.name().to_owned()),
+        ends: status.ends,
+    }
+}
+
+/// Charters and cards.
+fn governance(view: &View) -> GovernanceForm {
+    let stored = view.shared.governance.load();
+    let (governance, federation) = (&stored.governance, stored.governance.federation());
+    let standing = view.member.and_then(|member| federation.standing(member));
+    GovernanceForm {
+        since: stored.since.to_string(),
+        joined: governance.has_joined(),
+        standing: standing.map(|standing| standing.name().to_owned()),
+        provisional: governance.is_provisional(),
+        proposals: governance.proposals().filter(|proposal| proposal.follows_the_tip).count(),
+        conflict: governance.conflict().map(|conflict| {
+            format!("{} here, {} elsewhere, from version {} on", conflict.ours, conflict.theirs, conflict.version)
+        }),
+        disputed: federation.disputed().map(|(member, _)| member.to_string()).collect(),
+        double_votes: governance.double_votes().keys().map(ToString::to_string).collect(),
     }
 }
 

@@ -204,6 +204,28 @@ impl Erase {
     }
 }
 
+/// Say that everything in an earlier log of this member, from a place on, was never said.
+///
+/// For a log key that was stolen. First a card ends that log and names another key (hashmesh card rotate); then this takes back
+/// what the thief said up to that end, settled or not, erasures too.
+#[derive(Args, Debug)]
+pub(super) struct Void {
+    /// The first of what was never said, as hashmesh log shows it.
+    #[arg(value_name = "EPOCH/INDEX")]
+    from: String,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+impl Void {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let place =
+            self.from.split_once('/').and_then(|(epoch, index)| Some((epoch.parse().ok()?, index.parse().ok()?)));
+        let Some((epoch, from)) = place else { bail!("{:?} is not a position (EPOCH/INDEX)", self.from) };
+        send(context, vec![StatementForm::Void { epoch, from }], self.patience).await
+    }
+}
+
 async fn send(context: &Context, statements: Vec<StatementForm>, patience: Patience) -> anyhow::Result<Done> {
     if statements.len() > AT_ONCE {
         bail!("{} statements at once; at most {AT_ONCE} (hashmesh import takes any number)", statements.len());
@@ -252,6 +274,7 @@ fn name(statement: &StatementForm) -> String {
         StatementForm::Revoke { hash, position, .. } => {
             format!("revoke {}", hash.clone().or_else(|| position.clone()).unwrap_or_default())
         }
+        StatementForm::Void { epoch, from } => format!("void {epoch}/{from}"),
         StatementForm::Erase { hash, position, .. } => {
             format!("erase {}", hash.clone().or_else(|| position.clone()).unwrap_or_default())
         }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use hashmesh_protocol::catalog::{Catalog, ContentId};
 use hashmesh_protocol::content_hash::HashKind;
-use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::policy::{Circumstances, Decision, Matched, Policy};
 
 use super::{Basis, Feed};
 use crate::clock;
+use crate::governance::Current;
 use crate::quarantine::{Quarantine, Subject};
 
 /// How often everything is judged anew although nobody has said or set anything: statements expire, labels' retention and
@@ -27,8 +27,8 @@ pub struct Judge {
     pub feed: Arc<Feed>,
     /// What is said.
     pub catalog: Arc<Catalog>,
-    /// The federation.
-    pub federation: Arc<Federation>,
+    /// Charters and cards.
+    pub governance: Arc<Current>,
     /// What this platform believes.
     pub policy: Arc<ArcSwap<Policy>>,
     /// What waits for a person.
@@ -83,7 +83,8 @@ impl Judge {
     /// What is decided about each hash by what is said about exactly that one.
     fn decide(&self, ids: &[ContentId]) -> Vec<Decision> {
         let (policy, tripped) = (self.policy.load_full(), self.quarantine.tripped());
-        let at = Circumstances { charter: self.federation.charter(), tripped: &tripped, as_of: clock::now() };
+        let federation = self.governance.federation();
+        let at = Circumstances { charter: federation.charter(), tripped: &tripped, as_of: clock::now() };
         let decide = |id: &ContentId| {
             let matched = Matched::of(&self.catalog, *id, 0);
             matched.map_or(Decision::None, |matched| policy.judge(&matched, &at).decision)

@@ -24,6 +24,7 @@ const COURTESY: Duration = Duration::from_millis(1500);
 
 /// Who is to be dialled.
 pub(super) struct Dialler {
+    own: PeerId,
     peers: HashMap<PeerId, Target>,
 }
 
@@ -36,12 +37,20 @@ struct Target {
 
 impl Dialler {
     pub(super) fn new(own: PeerId, addresses: HashMap<PeerId, Vec<Multiaddr>>) -> Self {
+        let mut dialler = Self { own, peers: HashMap::new() };
+        dialler.retarget(addresses);
+        dialler
+    }
+
+    /// These are to be dialled from now on. Who is new, or is said to be elsewhere, is dialled soon.
+    pub(super) fn retarget(&mut self, addresses: HashMap<PeerId, Vec<Multiaddr>>) {
         let now = Instant::now();
-        let target = |peer: PeerId, addresses| {
-            let courtesy = if own < peer { Duration::ZERO } else { COURTESY };
-            (peer, Target { addresses, next: now + courtesy, pause: FIRST_PAUSE, courtesy })
-        };
-        Self { peers: addresses.into_iter().map(|(peer, addresses)| target(peer, addresses)).collect() }
+        self.peers.retain(|peer, target| addresses.get(peer) == Some(&target.addresses));
+        for (peer, addresses) in addresses {
+            let courtesy = if self.own < peer { Duration::ZERO } else { COURTESY };
+            let target = Target { addresses, next: now + courtesy, pause: FIRST_PAUSE, courtesy };
+            self.peers.entry(peer).or_insert(target);
+        }
     }
 
     /// Who is due, with the addresses to try. They are not due again before their pause has passed.

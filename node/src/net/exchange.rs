@@ -17,7 +17,7 @@ use hashmesh_protocol::entries::LateOpening;
 use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::serve::{self, Archive as _, WithoutOpenings};
-use hashmesh_protocol::wire::{Answer, Request, WireError};
+use hashmesh_protocol::wire::{Answer, DOCUMENT_BYTES, Request, WireError};
 use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
 use libp2p::{PeerId, StreamProtocol};
 use libp2p_stream::{Control, IncomingStreams};
@@ -114,7 +114,7 @@ async fn write_questions(
     asked: &Mutex<VecDeque<Asked>>,
 ) -> Result<(), Broken> {
     while let Some(request) = questions.recv().await {
-        let bytes = request.encode(shared.federation.origins());
+        let bytes = request.encode(&shared.origins);
         asked.lock().push_back(Asked { request, since: Instant::now() });
         frame::write(&mut writer, &bytes).await?;
     }
@@ -150,7 +150,7 @@ async fn read_answers(
         };
         let reading = Arc::clone(shared);
         // A megabyte of leaves takes milliseconds to read and hash: not here, where the sockets are served.
-        let answer = spawn_blocking(move || Answer::decode(&bytes, reading.federation.origins())).await;
+        let answer = spawn_blocking(move || Answer::decode(&bytes, &reading.origins)).await;
         let Ok(answer) = answer else { return Err(Broken::Nonsense("an answer that could not be read".to_owned())) };
         deliver(shared, key, request, answer).await?;
     }
@@ -202,13 +202,14 @@ pub(super) async fn serve_all(shared: Arc<Shared>, mut incoming: IncomingStreams
     let serving = [SERVED, SERVED_FOLLOWERS].map(|count| Arc::new(Semaphore::new(count)));
     let mut open: HashMap<PeerId, Arc<AtomicUsize>> = HashMap::new();
     let buckets = Arc::new(Mutex::new(Buckets::new(PACE)));
-    let members = super::nodes_by_id(&shared.federation);
     while let Some((peer, stream)) = incoming.next().await {
-        let asks = match (members.get(&peer), shared.followers.get(&peer)) {
+        let roster = shared.roster.load();
+        let asks = match (roster.members.get(&peer), roster.followers.get(&peer)) {
             (Some((key, _)), _) => Asks::Peer(*key),
             (None, Some((_, follower))) => Asks::Follower { openings: follower.openings },
             (None, None) => continue,
         };
+        drop(roster);
         let open = Arc::clone(open.entry(peer).or_default());
         if open.load(Ordering::Relaxed) == STREAMS_A_PEER {
             continue;
@@ -247,12 +248,12 @@ async fn serve_one(
     stream: libp2p::Stream,
     may_ask: impl Fn(usize) -> bool,
 ) -> Result<(), Broken> {
-    let origins = shared.federation.origins();
+    let origins = &shared.origins;
     let (mut reader, mut writer) = stream.split();
     while let Some(bytes) = frame::read(&mut reader).await? {
         let answer = if may_ask(bytes.len()) {
             let reading = Arc::clone(shared);
-            let request = spawn_blocking(move || Request::decode(&bytes, reading.federation.origins())).await;
+            let request = spawn_blocking(move || Request::decode(&bytes, &reading.origins)).await;
             match request.map_err(|_| Broken::Nonsense("a question that could not be read".to_owned()))? {
                 Ok(request) => answer(shared, serving, asks, request).await?,
                 Err(error) if error.is_from_the_future() => Answer::NotHeld.encode(origins),
@@ -272,12 +273,12 @@ async fn answer(
     asks: Asks,
     request: Request,
 ) -> Result<Vec<u8>, Broken> {
-    let origins = shared.federation.origins();
+    let origins = &shared.origins;
     let request = match (asks, request) {
         (Asks::Peer(key), Request::Heads(heads)) => {
             let told = shared.mailbox.replace(key, Input::Told { from: key, heads });
             told.map_err(|_| Broken::Io(io::ErrorKind::BrokenPipe.into()))?;
-            let member = shared.federation.nodes().get(&key).copied();
+            let member = shared.governance.federation().nodes().get(&key).copied();
             return Ok(Answer::Heads(shared.heads.load().told_to(member, clock::now())).encode(origins));
         }
         // What a follower says that it holds concerns nobody.
@@ -298,7 +299,7 @@ async fn answer(
     let Ok(_permit) = serving.acquire().await else { return Ok(Answer::Busy.encode(origins)) };
     let reading = Arc::clone(shared);
     let served = spawn_blocking(move || {
-        let origins = reading.federation.origins();
+        let origins = &reading.origins;
         match request {
             Request::Range { log, from, to } if closed => {
                 serve::range(&WithoutOpenings(&*reading.archive), origins, log, from, to)
@@ -306,6 +307,10 @@ async fn answer(
             Request::Range { log, from, to } => serve::range(&*reading.archive, origins, log, from, to),
             Request::Openings { log, indices } => serve::openings(&*reading.archive, origins, log, &indices),
             Request::Evidence(accused) => serve::evidence(&*reading.archive, origins, accused),
+            Request::Documents(summary, after) => {
+                let stored = reading.governance.load();
+                Ok(Answer::Documents(stored.governance.missing_for(&summary, after, DOCUMENT_BYTES)).encode(origins))
+            }
             Request::Heads(_) | Request::Cosign(..) => Ok(Answer::NotHeld.encode(origins)),
         }
     });

@@ -50,8 +50,23 @@ struct Inner {
 impl GuestList {
     pub(super) fn new(guests: impl IntoIterator<Item = PeerId>) -> Self {
         let list = Self::default();
-        *list.inner.guests.write() = guests.into_iter().collect();
+        list.replace(guests.into_iter().collect());
         list
+    }
+
+    /// These may connect from now on, and nobody else. Who is connected is seen to by whoever waits for [`news`](Self::news).
+    pub(super) fn replace(&self, guests: HashSet<PeerId>) {
+        *self.inner.guests.write() = guests;
+    }
+
+    /// There is news.
+    pub(super) fn tell(&self) {
+        self.inner.news.notify_one();
+    }
+
+    /// Whether somebody may be connected.
+    pub(super) fn has(&self, peer: &PeerId) -> bool {
+        self.inner.guests.read().contains(peer)
     }
 
     /// Keeps a peer away from now on; `false` if it is shunned already.
@@ -61,7 +76,7 @@ impl GuestList {
         before.is_none_or(|since| since.elapsed() >= SHUN)
     }
 
-    /// Waits until somebody is shunned. Nobody is missed: who was shunned in the meantime is told at once.
+    /// Waits until somebody is shunned, or others may connect. Nobody is missed: what has happened in the meantime is told at once.
     pub(super) async fn news(&self) {
         self.inner.news.notified().await;
     }

@@ -23,11 +23,12 @@ pub(super) const PACE: Pace = Pace { burst: 2000.0, rate: 500.0 };
 /// and closes the stream beyond: so more than a message, or a long one would be lost for the next being close behind.
 const UNPARSED: usize = MAX_GOSSIP + 16 * 1024;
 
-/// What is gossiped about. Evidence goes its own way: a flood of statements must not hold it up.
+/// What is gossiped about. Evidence and charters go their own way: a flood of statements must not hold it up.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Topic {
     Statements,
     Evidence,
+    Governance,
 }
 
 impl Topic {
@@ -36,6 +37,7 @@ impl Topic {
         let name = match self {
             Self::Statements => "statements",
             Self::Evidence => "evidence",
+            Self::Governance => "governance",
         };
         IdentTopic::new(format!("hashmesh/{network}/{}/{name}", hashmesh_protocol::wire::PROTOCOL))
     }
@@ -66,7 +68,7 @@ pub(super) fn gossipsub(network: &str, members: usize) -> Result<Gossipsub, NetE
         config.mesh_n(4).mesh_n_low(2).mesh_n_high(8).mesh_outbound_min(1);
     }
     let config = config.build().map_err(|error| NetError::Setting(error.to_string()))?;
-    let topics = [Topic::Statements, Topic::Evidence].map(|topic| topic.of(network));
+    let topics = [Topic::Statements, Topic::Evidence, Topic::Governance].map(|topic| topic.of(network));
     let allowed = WhitelistSubscriptionFilter(topics.iter().map(IdentTopic::hash).collect());
     let gossip = Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, allowed);
     let mut gossip = gossip.map_err(|error| NetError::Setting(error.to_owned()))?;

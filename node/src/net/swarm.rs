@@ -25,14 +25,16 @@ use super::gate::{Gate, Guarded};
 use super::gossip::{Gossipsub, PACE, gossipsub};
 use super::pace::Buckets;
 use super::quiet::Quiet;
-use super::{NetError, Order, QUESTIONS, Questions, Shared, exchange, keypair, nodes_by_id, text};
-use crate::config::Config;
+use super::{NetError, Order, QUESTIONS, Questions, Shared, exchange, keypair, text};
 use crate::mailbox::Lane;
 use crate::sentence::sentence;
 
 /// Connections that are being set up at a time, from outside and to outside.
 const PENDING_IN: u32 = 64;
 const PENDING_OUT: u32 = 32;
+
+/// Connections, far above what the largest federation has: who may connect, the gate decides.
+const ESTABLISHED: u32 = 4096;
 
 /// Gossip messages that wait to be read.
 const UNREAD: usize = 512;
@@ -60,11 +62,10 @@ struct Behaviour {
 pub(super) async fn start(
     shared: &Arc<Shared>,
     node: &SecretKey,
-    config: &Config,
     orders: mpsc::Receiver<Order>,
 ) -> Result<(), NetError> {
-    let members = nodes_by_id(&shared.federation);
-    let mut swarm = build(shared, node, config.member.is_some(), members.len())?;
+    let config = &shared.config;
+    let mut swarm = build(shared, node)?;
     for text in &config.listen {
         let address = dial::parse_listen(text)?;
         let refused =
@@ -85,7 +86,7 @@ pub(super) async fn start(
             }
         }
     }
-    let dialler = Dialler::new(*swarm.local_peer_id(), targets(&members, config)?);
+    let dialler = Dialler::new(*swarm.local_peer_id(), targets(shared)?);
     let mut control = swarm.behaviour().stream.new_control();
     for protocol in [&shared.exchange, &shared.witness] {
         let incoming = control.accept(protocol.clone()).map_err(|error| NetError::Setting(error.to_string()))?;
@@ -95,7 +96,7 @@ pub(super) async fn start(
     read_gossip(Arc::clone(shared), messages);
     let task = Task {
         shared: Arc::clone(shared),
-        members,
+        connected: HashMap::new(),
         dialler,
         control,
         unread,
@@ -108,20 +109,19 @@ pub(super) async fn start(
     Ok(())
 }
 
-fn build(shared: &Shared, node: &SecretKey, gossips: bool, nodes: usize) -> Result<Swarm<Behaviour>, NetError> {
-    let network = shared.federation.charter().network().short();
+fn build(shared: &Shared, node: &SecretKey) -> Result<Swarm<Behaviour>, NetError> {
     let list = &shared.guests;
-    let total = u32::try_from(nodes + shared.followers.len()).unwrap_or(u32::MAX).saturating_add(16);
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_IN))
         .with_max_pending_outgoing(Some(PENDING_OUT))
         .with_max_established_per_peer(Some(2))
-        .with_max_established(Some(total));
-    let gossip = gossips.then(|| gossipsub(&network, shared.federation.size())).transpose()?;
+        .with_max_established(Some(ESTABLISHED));
+    let members = shared.governance.federation().size();
+    let gossip = shared.config.member.map(|_| gossipsub(&shared.network, members)).transpose()?;
     let behaviour = Behaviour {
         gate: Gate::new(list.clone()),
         limits: connection_limits::Behaviour::new(limits),
-        gossip: Quiet::new(gossip, shared.followers.keys().copied().collect()),
+        gossip: Quiet::new(gossip, shared.roster.load().followers.keys().copied().collect()),
         ping: ping::Behaviour::new(
             ping::Config::new().with_interval(Duration::from_secs(10)).with_timeout(Duration::from_secs(5)),
         ),
@@ -143,15 +143,22 @@ fn build(shared: &Shared, node: &SecretKey, gossips: bool, nodes: usize) -> Resu
     Ok(swarm)
 }
 
-/// The addresses of the members' nodes: every node key of a member is tried at every address of that member.
-fn targets(
-    members: &HashMap<PeerId, (PublicKey, MemberId)>,
-    config: &Config,
-) -> Result<HashMap<PeerId, Vec<libp2p::Multiaddr>>, NetError> {
+/// The addresses of the members' nodes: where the configuration says that a member is every node key of that member is tried; then
+/// where the node itself says that it is.
+fn targets(shared: &Shared) -> Result<HashMap<PeerId, Vec<libp2p::Multiaddr>>, NetError> {
+    let (config, roster, stored) = (&shared.config, shared.roster.load(), shared.governance.load());
+    let said: HashMap<PublicKey, &[String]> =
+        stored.governance.addresses().map(|record| (record.body().node, record.body().places.as_slice())).collect();
     let mut targets = HashMap::new();
-    for (peer, (_, member)) in members {
-        let Some(addresses) = config.peers.get(member).filter(|_| Some(*member) != config.member) else { continue };
-        targets.insert(*peer, addresses.iter().map(|text| dial::parse(text)).collect::<Result<Vec<_>, _>>()?);
+    for (peer, (key, member)) in roster.members.iter().filter(|(_, (_, member))| Some(*member) != config.member) {
+        let known = config.peers.get(member).map(Vec::as_slice).unwrap_or_default();
+        let mut addresses = known.iter().map(|text| dial::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        // What cannot be dialled here may be of use to others.
+        let said = said.get(key).copied().unwrap_or_default().iter().filter_map(|text| dial::parse(text).ok());
+        addresses.extend(said.filter(|address| !known.iter().any(|text| *text == address.to_string())));
+        if !addresses.is_empty() {
+            targets.insert(*peer, addresses);
+        }
     }
     Ok(targets)
 }
@@ -160,7 +167,7 @@ fn targets(
 fn read_gossip(shared: Arc<Shared>, mut messages: mpsc::Receiver<(u64, PublicKey, PeerId, Vec<u8>)>) {
     let read = move || {
         while let Some((delivery, from, peer, bytes)) = messages.blocking_recv() {
-            let input = match Gossip::decode(&bytes, shared.federation.origins()) {
+            let input = match Gossip::decode(&bytes, &shared.origins) {
                 Ok(message) => Some(Input::Gossiped { delivery, from, message }),
                 Err(error) => {
                     let relay = if error.is_from_the_future() { Relay::Ignore } else { Relay::Reject };
@@ -207,7 +214,8 @@ impl Unjudged {
 
 struct Task {
     shared: Arc<Shared>,
-    members: HashMap<PeerId, (PublicKey, MemberId)>,
+    /// Members' nodes that are connected: whose they were then.
+    connected: HashMap<PeerId, (PublicKey, MemberId)>,
     dialler: Dialler,
     control: stream::Control,
     unread: mpsc::Sender<(u64, PublicKey, PeerId, Vec<u8>)>,
@@ -236,6 +244,15 @@ impl Task {
                         if swarm.disconnect_peer_id(peer).is_ok() {
                             tracing::debug!(%peer, "disconnected for what it did");
                         }
+                    }
+                    let gone = swarm.connected_peers().filter(|peer| !shared.guests.has(peer));
+                    for peer in gone.copied().collect::<Vec<_>>() {
+                        tracing::info!(%peer, "disconnected: on no member's card any more");
+                        let _gone = swarm.disconnect_peer_id(peer);
+                    }
+                    match targets(&shared) {
+                        Ok(targets) => self.dialler.retarget(targets),
+                        Err(error) => tracing::warn!(error = sentence(&error), "peers are dialled where they were before"),
                     }
                 }
                 event = swarm.select_next_some() => self.happened(&mut swarm, event),
@@ -267,7 +284,7 @@ impl Task {
     fn obey(&mut self, swarm: &mut Swarm<Behaviour>, order: Order) {
         match order {
             Order::Gossip(topic, message) => {
-                let topic = topic.of(&self.shared.federation.charter().network().short());
+                let topic = topic.of(&self.shared.network);
                 let Some(gossip) = swarm.behaviour_mut().gossip.inner() else { return };
                 match gossip.publish(topic, message) {
                     Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
@@ -325,7 +342,7 @@ impl Task {
     }
 
     fn gossiped(&mut self, swarm: &mut Swarm<Behaviour>, source: PeerId, id: MessageId, data: Vec<u8>) {
-        let Some((key, _)) = self.members.get(&source) else { return };
+        let Some((key, _)) = self.connected.get(&source) else { return };
         if self.buckets.take(source, 1.0, Instant::now()) {
             let delivery = self.unjudged.insert(id.clone(), source);
             if self.unread.try_send((delivery, *key, source, data)).is_ok() {
@@ -340,11 +357,13 @@ impl Task {
     }
 
     fn up(&mut self, peer: PeerId, address: &str) {
-        if let Some((name, _)) = self.shared.followers.get(&peer) {
+        let roster = self.shared.roster.load_full();
+        if let Some((name, _)) = roster.followers.get(&peer) {
             // It asks; nothing is asked of it, and the engine does not know it.
             tracing::info!(follower = %name, address, "connected");
         }
-        let Some(&(key, member)) = self.members.get(&peer) else { return };
+        let Some(&(key, member)) = roster.members.get(&peer) else { return };
+        self.connected.insert(peer, (key, member));
         tracing::info!(%member, address, "connected");
         self.dialler.connected(&peer);
         let ((exchange, asked), (witness, to_cosign)) = (mpsc::channel(QUESTIONS), mpsc::channel(QUESTIONS));
@@ -360,10 +379,10 @@ impl Task {
     }
 
     fn down(&mut self, peer: PeerId) {
-        if let Some((name, _)) = self.shared.followers.get(&peer) {
+        if let Some((name, _)) = self.shared.roster.load().followers.get(&peer) {
             tracing::info!(follower = %name, "disconnected");
         }
-        let Some(&(key, member)) = self.members.get(&peer) else { return };
+        let Some((key, member)) = self.connected.remove(&peer) else { return };
         tracing::info!(%member, "disconnected");
         self.dialler.gone(&peer);
         self.shared.questions.write().remove(&key);

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use hashmesh_protocol::catalog::Curator;
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::entries::Entries;
-use hashmesh_protocol::evidence::{Accused, Evidence};
+use hashmesh_protocol::evidence::{Accused, Evidence, EvidenceError};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::ledger::{Admitted, Damage, Ledger, Log, Mark};
 use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::note::NoteError;
+use hashmesh_protocol::serve;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use super::{Store, StoreError, StoredLog};
@@ -52,6 +54,11 @@ pub fn load<S: Store>(
         if ledger.log(log).is_none() {
             continue;
         }
+        if is_under_another_key(&*store, &ledger, log)? {
+            store.resume(log, Mark::default())?;
+            cut.push((log, 0));
+            continue;
+        }
         let mut show = |admitted: &Admitted| {
             store.restored(admitted);
             curator.show(&admitted.entries, |_| ());
@@ -74,22 +81,45 @@ pub fn load<S: Store>(
         let checkpoint = store.checkpoint(log, 0, end.size)?.map(|(_, note)| note);
         ledger.restored(log, &end, checkpoint)?;
         if let Some(note) = store.settled(log)? {
-            // What it has beyond the leaves was in a commit that did not reach the disk whole; it is true all the same.
-            let settled = SettledCheckpoint::open(note, log, federation).map_err(|e| StoreError::Settled(log, e))?;
+            // What it has beyond the leaves was in a commit that did not reach the disk whole; it is true all the same. It was judged by
+            // the keys that were in force then: what has been settled stays settled.
+            let settled = SettledCheckpoint::reopen(note, log, federation).map_err(|e| StoreError::Settled(log, e))?;
             ledger.settle(log, Arc::new(settled));
             let _nobody_asks_yet = curator.settle(log, ledger.log(log).map_or(0, Log::settled_size));
         }
     }
-    let evidence = store.all_evidence()?.into_iter().map(|bytes| Evidence::read(&bytes, federation));
-    let evidence = evidence.collect::<Result<Vec<_>, _>>().map_err(StoreError::Evidence)?;
-    for accused in evidence.iter().map(Evidence::accused) {
-        if let Accused::Log(log) = accused {
-            let settled = ledger.log(log).map_or(0, Log::settled_size);
-            store.freeze(log, settled);
-            curator.freeze(log, settled, |_| ());
+    let mut evidence = Vec::new();
+    for bytes in store.all_evidence()? {
+        match Evidence::read(&bytes, federation) {
+            Ok(read) => evidence.push(read),
+            // Of a card that has no effect any more.
+            Err(EvidenceError::NotItsCard) => {}
+            Err(error) => return Err(StoreError::Evidence(error)),
         }
     }
+    let convicted = evidence.iter().map(Evidence::accused).filter_map(|accused| match accused {
+        Accused::Log(log) => Some(log),
+        Accused::Witness(_) => None,
+    });
+    let ended = ledger.logs().filter(|(_, log)| log.end().is_some()).map(|(id, _)| id);
+    let closed: Vec<LogId> = convicted.chain(ended).collect();
+    for log in closed {
+        if let Some(end) = ledger.log(log).and_then(Log::ends_unseen) {
+            ledger.ends_as_held(log, serve::root(&*store, log, end.size)? == end.root);
+        }
+        let counts = ledger.freeze(log);
+        store.freeze(log, counts);
+        curator.freeze(log, counts, |_| ());
+    }
     Ok(Loaded { ledger, cut, evidence })
+}
+
+/// Whether what is stored of a log was signed with another key than that which the cards in force name: two cards were rivals, and a
+/// charter has named the other one. It is fetched again.
+fn is_under_another_key<S: Store>(store: &S, ledger: &Ledger, log: LogId) -> Result<bool, StoreError> {
+    let Some(held) = ledger.log(log).filter(|_| log.epoch > 0) else { return Ok(false) };
+    let Some((_, note)) = store.checkpoint(log, 0, u64::MAX)? else { return Ok(false) };
+    Ok(matches!(note.verify(held.key()), Err(NoteError::NotSigned(_))))
 }
 
 /// Takes the leaves `from..to` of a log into the ledger, then hands them to `taken`. Three things are done at a time, on as many

@@ -96,6 +96,9 @@ pub enum AmendmentError {
     /// SPEC 10.8: an entry for somebody who was no member.
     #[error("{0} departs, but was no member")]
     NotAMember(MemberId),
+    /// SPEC 10.8: who departs is called otherwise than before.
+    #[error("{0} departs under another name or jurisdiction than it had")]
+    DepartedOtherwise(MemberId),
     /// SPEC 10.8: what was said of a former member stays.
     #[error("what the charter says of {0}, who departed before, was changed")]
     DepartedChanged(MemberId),
@@ -207,10 +210,13 @@ impl<'a> Amendment<'a> {
         if let Some(member) = self.removed().find(|member| self.child.departed(member.id).is_none()) {
             return Err(AmendmentError::NoEnd(member.id));
         }
-        match self.departing().find(|departed| self.parent.member(departed.id).is_none()) {
-            Some(departed) => Err(AmendmentError::NotAMember(departed.id)),
-            None => Ok(()),
+        for departed in self.departing() {
+            let was = self.parent.member(departed.id).ok_or(AmendmentError::NotAMember(departed.id))?;
+            if (&was.name, was.jurisdiction) != (&departed.name, departed.jurisdiction) {
+                return Err(AmendmentError::DepartedOtherwise(departed.id));
+            }
         }
+        Ok(())
     }
 
     fn check_labels(&self) -> Result<(), AmendmentError> {

@@ -3,16 +3,17 @@
 use serde::{Deserialize, Serialize};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
+use super::Member;
 use crate::card::{End, MAX_EPOCHS};
 use crate::codec;
 use crate::digest::{CardId, CharterId, NetworkId};
-use crate::names::MemberId;
+use crate::names::{Jurisdiction, MemberId};
 
 /// Most ends that a new federation takes over.
 const MAX_TAKEN_OVER: usize = 4000;
 
 /// Why somebody is no member any more. What its statements weigh from then on is each platform's policy.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub enum Departure {
     /// It wanted to.
@@ -21,6 +22,20 @@ pub enum Departure {
     Expelled,
     /// Its keys were stolen or lost beyond repair; what it said up to the ends was its own.
     Resolved,
+}
+
+impl Departure {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Left, Self::Expelled, Self::Resolved];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Expelled => "expelled",
+            Self::Resolved => "resolved",
+        }
+    }
 }
 
 impl From<Departure> for u64 {
@@ -56,6 +71,10 @@ impl TryFrom<u64> for Departure {
 pub struct Departed {
     /// Its id.
     pub id: MemberId,
+    /// Its name, as it was last.
+    pub name: String,
+    /// Where it answered to the law.
+    pub jurisdiction: Jurisdiction,
     /// Why it went.
     pub kind: Departure,
     /// Its last card that counts: it says which keys its logs had.
@@ -64,6 +83,13 @@ pub struct Departed {
     /// listed nothing counts.
     #[serde(deserialize_with = "codec::at_most::<_, _, MAX_EPOCHS>")]
     pub ends: Vec<End>,
+}
+
+impl Departed {
+    /// The entry of a member that goes, as the charter before has it.
+    pub fn of(member: &Member, kind: Departure, card: CardId, ends: Vec<End>) -> Self {
+        Self { id: member.id, name: member.name.clone(), jurisdiction: member.jurisdiction, kind, card, ends }
+    }
 }
 
 /// What the founders of a new federation take over from one that has lost its quorum.

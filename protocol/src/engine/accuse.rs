@@ -27,8 +27,11 @@ impl Engine {
     /// How many leaves of a log may be taken up. Of a frozen one what is settled is still wanted: newcomers need it, and it
     /// keeps its effect.
     pub(super) fn taken_up_to(&self, log: LogId) -> u64 {
-        let settling = self.ledger.log(log).and_then(|log| log.settling()).map_or(0, |settling| settling.size());
-        if self.is_frozen(log) { settling } else { u64::MAX }
+        let Some(held) = self.ledger.log(log) else { return 0 };
+        if self.is_frozen(log) && held.end().is_none() {
+            return held.settling().map_or(0, |settling| settling.size());
+        }
+        held.limit()
     }
 
     /// Two checkpoints that cannot both be true have met.
@@ -95,6 +98,8 @@ impl Engine {
                 self.adopt(evidence, effects);
                 Relay::Accept
             }
+            // A card that is not here may be on its way.
+            Err(EvidenceError::NotItsCard) => Relay::Ignore,
             Err(error) => {
                 effects.push(Effect::Shun { peer: from, misdeed: Misdeed::Accused(error) });
                 Relay::Reject
@@ -151,8 +156,8 @@ impl Engine {
         effects.push(Effect::CommitEvidence(evidence));
         match accused {
             Accused::Log(log) => {
-                self.ledger.freeze(log);
-                effects.push(Effect::Freeze(log));
+                let counts = self.ledger.freeze(log);
+                effects.push(Effect::Freeze(log, counts));
                 if Some(log) == self.own {
                     // Somebody else signs with this member's key, or did: whatever this node signed next would be a fork.
                     if self.voice.diverges() {

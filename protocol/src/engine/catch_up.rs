@@ -97,7 +97,8 @@ impl Engine {
             .ledger
             .logs()
             .filter_map(|(id, log)| {
-                let ahead = [log.ahead().map(SignedCheckpoint::size), log.settling().map(|settling| settling.size())];
+                let settling = log.settling().map(|settling| settling.size());
+                let ahead = [log.ahead().map(SignedCheckpoint::size), settling, log.end().map(|end| end.size)];
                 let target = ahead.into_iter().flatten().max()?.min(self.taken_up_to(id));
                 (target > log.size()).then_some((id, log.size(), target))
             })
@@ -146,6 +147,7 @@ impl Engine {
             (Request::Range { log, from, to }, answer) => self.range_answered(key, log, (from, to), answer, effects),
             (Request::Openings { log, .. }, answer) => self.openings_answered(key, log, answer, effects),
             (Request::Cosign(_, request), answer) => self.witness_answered(key, &request.checkpoint, answer, effects),
+            (Request::Documents(..), answer) => self.documents_answered(key, answer, effects),
             (Request::Evidence(_), Some(Answer::Evidence(bytes))) => {
                 self.hear_evidence(key, &bytes, effects);
             }
@@ -189,7 +191,7 @@ impl Engine {
                     peer.busy_until = self.now + PAUSE;
                 }
             }
-            Some(Answer::Heads(_) | Answer::Openings { .. } | Answer::Witness(_) | Answer::Evidence(_)) => {
+            Some(_) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }

@@ -49,6 +49,13 @@ pub enum Draft {
         /// On what basis.
         basis: Basis,
     },
+    /// Says that everything in an earlier log of the member, from a place on, was never said: a thief held the key.
+    Void {
+        /// Which log.
+        epoch: u32,
+        /// From this leaf on.
+        from: u64,
+    },
 }
 
 /// A content hash with its opening and commitment.
@@ -110,7 +117,7 @@ impl Draft {
     pub(super) fn content(&self) -> Option<ContentHash> {
         match self {
             Self::Add { content, .. } | Self::Dispute { content, .. } => Some(content.hash),
-            Self::Revoke { .. } | Self::Erase { .. } => None,
+            Self::Revoke { .. } | Self::Erase { .. } | Self::Void { .. } => None,
         }
     }
 
@@ -125,7 +132,7 @@ impl Draft {
                 incident: *incident,
             }),
             Self::Dispute { reason, .. } => Some(Attributes::Dispute { reason: *reason as u64 }),
-            Self::Revoke { .. } | Self::Erase { .. } => None,
+            Self::Revoke { .. } | Self::Erase { .. } | Self::Void { .. } => None,
         }
     }
 
@@ -146,7 +153,7 @@ impl Draft {
         }
     }
 
-    /// The statement, in the place of an earlier one, with its opening and the hash in it. Not for revocations and erasures.
+    /// The statement, in the place of an earlier one, with its opening and the hash in it. Not for what speaks of statements.
     pub(super) fn statement(&self, replaces: Option<Position>) -> Option<(Statement, &[u8], ContentHash)> {
         let (statement, content) = match self {
             Self::Add { content, labels, media, quality, expiry, incident } => {
@@ -166,7 +173,7 @@ impl Draft {
                 let (kind, reason) = (content.hash.kind() as u64, *reason as u64);
                 (Statement::Dispute(Dispute { kind, commitment: content.commitment, reason, replaces }), content)
             }
-            Self::Revoke { .. } | Self::Erase { .. } => return None,
+            Self::Revoke { .. } | Self::Erase { .. } | Self::Void { .. } => return None,
         };
         Some((statement, &content.opening, content.hash))
     }

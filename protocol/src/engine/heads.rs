@@ -51,6 +51,11 @@ impl Shown {
         }
     }
 
+    /// Forgets nodes that are none of a member's any more.
+    pub(super) fn retain(&mut self, is_known: impl Fn(&PublicKey) -> bool) {
+        self.heads.retain(|(key, _), _| is_known(key));
+    }
+
     pub(super) fn rollbacks(&self) -> impl Iterator<Item = Rollback> {
         let less = self.heads.iter().filter(|(_, show)| show.shows < show.most);
         less.map(|((_, log), show)| Rollback { member: show.member, log: *log, showed: show.most, shows: show.shows })
@@ -78,6 +83,7 @@ impl Engine {
         self.searches.forget(key);
         self.settling.forget(key);
         self.witness.forget(key);
+        self.governing.forget(key);
         self.fetch(effects);
     }
 
@@ -127,6 +133,12 @@ impl Engine {
                         Admission::New(_) | Admission::Ahead(_) | Admission::Known => {}
                     }
                 }
+                // It says more than counts, and has what does.
+                Err(Refusal::Ended { .. }) => {
+                    if let Some(peer) = self.peers.get_mut(&from) {
+                        peer.has.insert(log, size);
+                    }
+                }
                 Err(refusal) => {
                     let relayer = refusal.blame() == Blame::Relayer;
                     self.refused(from, refusal, effects);
@@ -136,6 +148,7 @@ impl Engine {
                 }
             }
         }
+        self.hear_position(from, heads.governance, effects);
         self.hear_accused(from, heads.evidence, effects);
         for (log, note) in heads.settled {
             if self.hear_settled(from, log, &note, effects) == Relay::Reject {
@@ -187,7 +200,7 @@ impl Engine {
     /// Whether fresh heads were heard from too few members: then what this node knows may be old.
     pub fn is_isolated(&self) -> bool {
         let members = self.members_heard();
-        let others = members.iter().filter(|member| Some(**member) != self.own.map(|own| own.member)).count();
+        let others = members.iter().filter(|member| Some(**member) != self.member).count();
         others < self.federation.size() / 2
     }
 }

@@ -187,7 +187,7 @@ impl Engine {
                     peer.busy_until = self.now + PAUSE;
                 }
             }
-            Some(Answer::Heads(_) | Answer::Range(_) | Answer::Witness(_) | Answer::Evidence(_)) => {
+            Some(_) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }

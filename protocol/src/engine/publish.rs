@@ -16,7 +16,7 @@ use crate::entries::{Composer, Entries, MAX_LEAVES};
 use crate::ledger::{Admitted, Ledger, Mark};
 use crate::names::LogId;
 use crate::policy::effect;
-use crate::statement::{Erase, Leaf, Position, Revoke, Statement};
+use crate::statement::{Erase, Leaf, Position, Revoke, Statement, Void};
 use crate::time::Timestamp;
 use crate::wire::Gossip;
 
@@ -86,6 +86,12 @@ pub enum Unpublishable {
     /// It was erased before.
     #[error("the statement at {0} is erased already")]
     Erased(Position),
+    /// SPEC 20.6: only what stands in an earlier log can be voided.
+    #[error("{0} is no earlier log of this member: a stolen log key is replaced first (hashmesh card rotate)")]
+    NotEarlier(u32),
+    /// Nothing stands there.
+    #[error("nothing stands from {0} on")]
+    NothingFrom(Position),
     /// It was replaced or withdrawn before.
     #[error("the statement at {0} has ended already, so there is nothing to revoke")]
     Ended(Position),
@@ -131,6 +137,7 @@ struct Waiting {
 
 /// What the signer has been asked for.
 struct InFlight {
+    log: LogId,
     mark: Mark,
     /// The leaves that this signs, if they are new.
     admitted: Option<Arc<Admitted>>,
@@ -189,7 +196,7 @@ impl Engine {
         if log.size() == signed.size && log.whole().map_or(0, SignedCheckpoint::size) < signed.size {
             // The node stopped after the signer had moved and before the checkpoint was safe: peers may never have seen it,
             // and leaves that were answered for would stay here until something else is said (SPEC 8.8).
-            self.publishing.in_flight = Some(InFlight { mark: signed, admitted: None, done: Vec::new() });
+            self.publishing.in_flight = Some(InFlight { log: own, mark: signed, admitted: None, done: Vec::new() });
             effects.push(Effect::Sign { log: own, mark: signed });
             return;
         }
@@ -209,17 +216,20 @@ impl Engine {
             time: self.now.max(log.last_time()),
             composer: Entries::compose(own, log.size()),
             said: Saying::default(),
+            voids: false,
         };
         for statement in self.remarking.next.drain(..) {
             place.composer.push(Leaf { time: place.time, statement }, None);
         }
         let mut done = Vec::new();
-        while place.composer.len() < limit {
+        // What is voided is known here once it is shown: nothing else is said in that batch.
+        while place.composer.len() < limit && !place.voids {
             // What has been begun is finished first, or its results would be spread over many batches.
             let begun = large.front().is_some_and(|waiting| !waiting.results.is_empty());
             let queue = if small.is_empty() || begun { &mut *large } else { &mut *small };
             let Some(waiting) = queue.front_mut() else { break };
             while place.composer.len() < limit
+                && !place.voids
                 && let Some(draft) = waiting.drafts.pop_front()
             {
                 waiting.results.push(place.draft(&draft));
@@ -238,18 +248,20 @@ impl Engine {
         let mark = Mark { size: admitted.entries.end(), root: admitted.root };
         effects.push(Effect::Commit(admitted.clone()));
         effects.push(Effect::Sign { log: own, mark });
-        self.publishing.in_flight = Some(InFlight { mark, admitted: Some(admitted), done });
+        self.publishing.in_flight = Some(InFlight { log: own, mark, admitted: Some(admitted), done });
         self.publishing.unshown = said;
     }
 
     /// What is in flight is durable and signed: show it, answer for it, spread it.
     pub(super) fn signed(&mut self, checkpoint: SignedCheckpoint, effects: &mut Vec<Effect>) {
-        let (Some(own), Some(InFlight { mark, admitted, done })) = (self.own, self.publishing.in_flight.take()) else {
-            return;
-        };
-        self.voice.signed(mark);
-        self.ledger.sealed(own, checkpoint.clone());
-        effects.push(Effect::KeepCheckpoint(own, checkpoint.clone()));
+        let Some(InFlight { log, mark, admitted, done }) = self.publishing.in_flight.take() else { return };
+        self.signed.insert(log, mark);
+        // The member may speak in another log by now.
+        if self.own == Some(log) {
+            self.voice.signed(mark);
+        }
+        self.ledger.sealed(log, checkpoint.clone());
+        effects.push(Effect::KeepCheckpoint(log, checkpoint.clone()));
         let message = match &admitted {
             Some(admitted) => self.announcement(admitted, &checkpoint),
             None => Gossip::encode_checkpoint(checkpoint.note()),
@@ -293,6 +305,8 @@ struct Place<'a> {
     composer: Composer,
     /// What this batch says.
     said: Saying,
+    /// Whether something is voided in it.
+    voids: bool,
 }
 
 impl Place<'_> {
@@ -302,6 +316,7 @@ impl Place<'_> {
         match draft {
             Draft::Revoke { target, reason } => self.revoke(*target, *reason as u64),
             Draft::Erase { target, basis } => self.erase(*target, *basis as u64),
+            Draft::Void { epoch, from } => self.void(*epoch, *from),
             Draft::Add { .. } | Draft::Dispute { .. } => Ok(self.state(draft)),
         }
     }
@@ -390,6 +405,19 @@ impl Place<'_> {
                 self.said.words.insert(hash, None);
             }
         }
+        Ok(Placed::New(here))
+    }
+
+    /// Voids what stands in an earlier log from a place on.
+    fn void(&mut self, epoch: u32, from: u64) -> Result<Placed, Unpublishable> {
+        let log = self.ledger.log(LogId { epoch, ..self.own }).filter(|_| epoch < self.own.epoch);
+        let log = log.ok_or(Unpublishable::NotEarlier(epoch))?;
+        if from >= log.size() {
+            return Err(Unpublishable::NothingFrom(Position { epoch, index: from }));
+        }
+        let here = self.here();
+        self.composer.push(Leaf { time: self.time, statement: Statement::Void(Void { epoch, from }) }, None);
+        self.voids = true;
         Ok(Placed::New(here))
     }
 

@@ -18,6 +18,10 @@ impl Engine {
                 let relay = self.hear_evidence(from, bytes, effects);
                 return effects.push(Effect::Judge { delivery, relay });
             }
+            Gossip::Document(document) => {
+                let relay = self.hear_document(from, (**document).clone(), effects);
+                return effects.push(Effect::Judge { delivery, relay });
+            }
         };
         // Whichever history came first would be taken up here, and perhaps another elsewhere (SPEC 18.4).
         if self.is_frozen(log) && !matches!(message, Gossip::Settled(..)) {
@@ -32,7 +36,7 @@ impl Engine {
                 effects.push(Effect::Judge { delivery, relay });
                 return self.fetch(effects);
             }
-            Gossip::Evidence(_) => unreachable!("taken above"),
+            Gossip::Evidence(_) | Gossip::Document(_) => unreachable!("taken above"),
         };
         let relay = match admission {
             Ok(Admission::New(admitted)) => {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::catch_up::PATIENCE;
 use super::{Effect, Engine, Misdeed, Relay, Rival};
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
-use crate::cosignature::{Cosignature, CosignedCheckpoint, SettledCheckpoint, SettlementError};
+use crate::cosignature::{Cosignature, CosignedCheckpoint, SettledCheckpoint};
 use crate::digest::Digest;
 use crate::key::PublicKey;
-use crate::ledger::Refusal;
+use crate::ledger::{Blame, Refusal};
 use crate::names::{LogId, MemberId};
 use crate::note::{Note, SignatureLine};
 use crate::time::Timestamp;
@@ -157,7 +157,7 @@ impl Engine {
             Some(Answer::Witness(WitnessAnswer::Refused(_)) | Answer::Busy | Answer::NotHeld) | None => {
                 round.later.insert(member, now + AGAIN);
             }
-            Some(Answer::Heads(_) | Answer::Range(_) | Answer::Openings { .. } | Answer::Evidence(_)) => {
+            Some(_) => {
                 effects.push(Effect::Shun { peer: key, misdeed: Misdeed::OtherAnswer });
             }
         }
@@ -217,16 +217,20 @@ impl Engine {
         let settled = match SettledCheckpoint::open(note.clone(), log, &self.federation) {
             Ok(settled) => Arc::new(settled),
             Err(error) => {
-                let nobodys = matches!(error, SettlementError::Stranger(_) | SettlementError::Unsettled(_));
-                self.refused(from, Refusal::Settlement { log, error }, effects);
-                return if nobodys { Relay::Ignore } else { Relay::Reject };
+                let refusal = Refusal::Settlement { log, error };
+                let relay = if refusal.blame() == Blame::Relayer { Relay::Reject } else { Relay::Ignore };
+                self.refused(from, refusal, effects);
+                return relay;
             }
         };
         self.accuse_witnesses(log, &settled, effects);
         // Lines that nobody here has checked are not passed on.
         let verified = **settled.note() == *note;
         let heard = self.ledger.hear(log, settled.cosigned().checkpoint().note().clone());
-        if let Err(refusal) = heard {
+        // What is settled counts, whatever charter or card say of the log's end.
+        if let Err(refusal) = heard
+            && !matches!(refusal, Refusal::Ended { .. })
+        {
             self.refused(from, refusal, effects);
             return Relay::Ignore;
         }
@@ -286,7 +290,7 @@ impl Engine {
     pub(super) fn members_heard(&self) -> BTreeSet<MemberId> {
         let limit = Duration::from_millis(self.federation.charter().body().parameters.isolation);
         let fresh = self.peers.values().filter(|peer| peer.heard.is_some_and(|(at, _)| self.now.since(at) <= limit));
-        fresh.map(|peer| peer.member).chain(self.own_member()).collect()
+        fresh.map(|peer| peer.member).chain(self.member).collect()
     }
 
     /// Whether too few witnesses of a log were heard lately for it to settle.
@@ -302,21 +306,15 @@ impl Engine {
         let settled = |(id, log): (LogId, &crate::ledger::Log)| Some((id, Arc::clone(log.settled()?.note())));
         self.ledger.logs().filter_map(settled).collect()
     }
-
-    /// Whose node this is.
-    pub(super) fn own_member(&self) -> Option<MemberId> {
-        self.own.map(|own| own.member)
-    }
 }
 
-/// A checkpoint that is compared with the leaves here.
 impl Rival {
-    /// Which.
-    pub fn checkpoint(&self) -> &SignedCheckpoint {
+    /// Of how many leaves it is.
+    pub fn size(&self) -> u64 {
         match self {
-            Self::Heard(checkpoint) => checkpoint,
-            Self::Settled(settled) => settled.cosigned().checkpoint(),
-            Self::ToCosign { checkpoint, .. } => checkpoint,
+            Self::Heard(checkpoint) | Self::ToCosign { checkpoint, .. } => checkpoint.size(),
+            Self::Settled(settled) => settled.size(),
+            Self::Ended(end) => end.size,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{CannotSettle, Engine, Silence};
 use crate::digest::Digest;
+use crate::federation::Standing;
 use crate::key::PublicKey;
 use crate::names::{LogId, MemberId};
 use crate::time::Timestamp;
@@ -80,6 +81,10 @@ pub struct LogStatus {
     pub missing: u64,
     /// Whether its author has signed two histories.
     pub forked: bool,
+    /// How its member stands; `None` if no card in force names it any more.
+    pub standing: Option<Standing>,
+    /// Where it ends, if it does; with what is settled beyond.
+    pub ends: Option<u64>,
 }
 
 impl Engine {
@@ -104,6 +109,8 @@ impl Engine {
             stated: log.remarks().last_state(),
             missing: log.missing(),
             forked: self.is_frozen(id),
+            standing: self.federation.log_state(id).map(|state| state.standing),
+            ends: log.end().map(|_| log.counting()),
         });
         Status {
             time: self.now,

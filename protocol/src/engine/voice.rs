@@ -75,6 +75,16 @@ impl Voice {
         Self { signed, restored, heard: BTreeSet::new(), alone: false, diverged: false, told_behind: false }
     }
 
+    /// The member speaks in another log from now on. Who has been heard has told what it holds of all its logs.
+    pub(super) fn speaks_in(&mut self, signed: Mark, diverged: bool) {
+        (self.signed, self.restored, self.diverged, self.told_behind) = (signed, false, diverged, false);
+    }
+
+    /// More may have been signed than this node remembers.
+    pub(super) fn was_restored(&mut self, restored: bool) {
+        self.restored = restored;
+    }
+
     pub(super) fn sign_alone(&mut self) {
         self.alone = true;
     }

@@ -4,6 +4,7 @@
 //! a little: an author tells its witnesses and asks them in the same moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Effect, Engine, Rival};
@@ -95,13 +96,18 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) -> Result<SignedCheckpoint, WitnessAnswer> {
         let refused = |reproach| Err(WitnessAnswer::Refused(reproach));
-        let is_witness = self.federation.witnesses_of(log).any(|(member, _)| Some(member) == self.own_member());
-        let Some(key) = self.federation.logs().get(&log).filter(|_| is_witness && !self.witness.restored) else {
+        let federation = Arc::clone(&self.federation);
+        let mut witnesses = federation.witnesses_of(log);
+        let is_witness = witnesses.any(|(member, key)| Some(member) == self.member && self.keys.contains(key.key()));
+        let Some(key) = federation.logs().get(&log).filter(|_| is_witness && !self.witness.restored) else {
             return refused(Reproach::UnknownLog);
         };
         let Ok(checkpoint) = SignedCheckpoint::open(request.checkpoint.clone(), key) else {
             return refused(Reproach::NotSigned);
         };
+        if self.ledger.log(log).is_none_or(|held| checkpoint.size() > held.limit()) {
+            return refused(Reproach::UnknownLog);
+        }
         // What it says of the log is news like any other; it may be the proof of a fork.
         if self.is_frozen(log) {
             return refused(Reproach::Contradiction);
@@ -138,6 +144,11 @@ impl Engine {
             let answer = Some(WitnessAnswer::Refused(Reproach::Contradiction));
             return effects.push(Effect::AnswerWitness { ticket, answer });
         }
+        let key = self.member.and_then(|member| self.federation.witnesses().get(&member)).cloned();
+        // While this was being compared another card may have come into force.
+        let Some(key) = key.filter(|key| self.keys.contains(key.key())) else {
+            return effects.push(Effect::AnswerWitness { ticket, answer: None });
+        };
         let mark = Mark { size: checkpoint.size(), root };
         let before = self.witness.marks.insert(log, mark).unwrap_or_default();
         if before.size > mark.size {
@@ -146,7 +157,7 @@ impl Engine {
             let answer = Some(WitnessAnswer::Conflict(before.size));
             return effects.push(Effect::AnswerWitness { ticket, answer });
         }
-        effects.push(Effect::Cosign { ticket, log, mark });
+        effects.push(Effect::Cosign { ticket, log, mark, key: Box::new(key) });
     }
 
     /// Looks again at the requests that waited for leaves or openings.

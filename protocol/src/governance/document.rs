@@ -2,6 +2,7 @@
 
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
+use super::address::{Addresses, AddressesError, MAX_ADDRESSES};
 use super::double_vote::{DoubleVote, MAX_DOUBLE_VOTE};
 use crate::card::{Card, CardError, MAX_CARD};
 use crate::charter::{Approval, Charter, CharterError, MAX_CHARTER, MAX_MEMBERS};
@@ -18,6 +19,7 @@ const CHARTER: u64 = 1;
 const APPROVAL: u64 = 2;
 const CARD: u64 = 3;
 const DOUBLE_VOTE: u64 = 4;
+const ADDRESSES: u64 = 5;
 
 /// A document of governance. Signatures on charters are not verified yet: only the federation knows the keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,6 +39,8 @@ pub enum Document {
     Card(Box<Card>),
     /// Proof that a member has signed two charters of which one may be signed.
     DoubleVote(Box<DoubleVote>),
+    /// Where a node can be reached.
+    Addresses(Box<Addresses>),
 }
 
 /// Why bytes are no document.
@@ -54,6 +58,16 @@ pub enum DocumentError {
     /// A card in it.
     #[error("a card in it is not valid")]
     Card(#[from] CardError),
+    /// The addresses in it.
+    #[error(transparent)]
+    Addresses(#[from] AddressesError),
+}
+
+impl DocumentError {
+    /// Whether newer software may have written it.
+    pub fn is_from_the_future(&self) -> bool {
+        matches!(self, Self::Kind | Self::Charter(CharterError::Format(_)) | Self::Card(CardError::Format(_)))
+    }
 }
 
 #[derive(Deserialize_tuple, Serialize_tuple)]
@@ -73,7 +87,7 @@ struct ApprovalForm {
     approval: Approval,
 }
 
-/// A card or a proof: bytes that were signed as they are.
+/// A card, a proof or addresses: bytes that were signed as they are.
 #[derive(Deserialize_tuple, Serialize_tuple)]
 struct BytesForm {
     kind: u64,
@@ -94,6 +108,7 @@ impl Document {
             Self::Approval(approval) => codec::encode(&ApprovalForm { kind: APPROVAL, approval: approval.clone() }),
             Self::Card(card) => codec::encode(&BytesForm { kind: CARD, bytes: card.bytes().to_vec() }),
             Self::DoubleVote(proof) => codec::encode(&BytesForm { kind: DOUBLE_VOTE, bytes: codec::encode(&**proof) }),
+            Self::Addresses(record) => codec::encode(&BytesForm { kind: ADDRESSES, bytes: record.bytes() }),
         }
     }
 
@@ -118,6 +133,10 @@ impl Document {
             Some((_, [DOUBLE_VOTE])) => {
                 let form: BytesForm = codec::decode(bytes, MAX_DOUBLE_VOTE + 16)?;
                 Ok(Self::DoubleVote(Box::new(codec::decode(&form.bytes, MAX_DOUBLE_VOTE)?)))
+            }
+            Some((_, [ADDRESSES])) => {
+                let form: BytesForm = codec::decode(bytes, MAX_ADDRESSES + 16)?;
+                Ok(Self::Addresses(Box::new(Addresses::read(&form.bytes)?)))
             }
             _ => Err(DocumentError::Kind),
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bounds::MAX_ASIDE;
 use super::tree::Held;
-use super::{CardRefusal, Document, DoubleVote, DoubleVoteError, Governance, GovernanceError, New};
+use super::{Addresses, CardRefusal, Document, DoubleVote, DoubleVoteError, Governance, GovernanceError, New};
 use crate::card::Card;
 use crate::charter::{Amendment, AmendmentError, Approval, Charter, Role};
 use crate::digest::{CardId, CharterId};
@@ -25,6 +25,7 @@ impl Governance {
             }
             Document::Card(card) => self.keep_card(*card),
             Document::DoubleVote(proof) => self.keep_double_vote(*proof),
+            Document::Addresses(record) => self.keep_addresses(*record),
         }
     }
 
@@ -153,6 +154,22 @@ impl Governance {
         let cards = self.cards.get_mut(&member).ok_or(CardRefusal::Unconnected)?;
         cards.insert(card, self.network)?;
         Ok(Some(New::Card(member)))
+    }
+
+    fn keep_addresses(&mut self, record: Addresses) -> Result<Option<New>, GovernanceError> {
+        let body = record.body();
+        if body.network != self.network {
+            return Err(GovernanceError::OtherNetwork);
+        }
+        let node = body.node;
+        if !self.federation.nodes().contains_key(&node) {
+            return Err(GovernanceError::NoMembersNode);
+        }
+        if self.addresses.get(&node).is_some_and(|known| known.body().time >= body.time) {
+            return Ok(None);
+        }
+        self.addresses.insert(node, record);
+        Ok(Some(New::Addresses(node)))
     }
 
     fn keep_double_vote(&mut self, proof: DoubleVote) -> Result<Option<New>, GovernanceError> {

@@ -19,7 +19,7 @@ const PARTS: usize = 256;
 const MAX_LOCATOR: usize = 72;
 
 /// Where a node stands: what it says of itself with its heads.
-#[derive(Clone, Copy, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
+#[derive(Clone, Copy, Debug, Default, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
 pub struct Position {
     /// The charter in force.
     pub tip: CharterId,
@@ -143,6 +143,9 @@ impl Governance {
         for member in self.double_votes.keys() {
             items.insert(Digest::of(&[b"double vote", member.as_str().as_bytes()]), Item::DoubleVote(*member));
         }
+        for record in self.addresses.values() {
+            items.insert(Digest::of(&[b"addresses", &record.bytes()]), Item::Addresses(record.body().node));
+        }
         items
     }
 }
@@ -152,6 +155,7 @@ enum Item {
     Charter(CharterId),
     Card(crate::names::MemberId, crate::digest::CardId),
     DoubleVote(crate::names::MemberId),
+    Addresses(crate::key::PublicKey),
 }
 
 impl Item {
@@ -165,6 +169,10 @@ impl Item {
             Self::DoubleVote(member) => {
                 let proof = governance.double_votes.get(member).cloned();
                 proof.map(|proof| Document::DoubleVote(Box::new(proof))).into_iter().collect()
+            }
+            Self::Addresses(node) => {
+                let record = governance.addresses.get(node).cloned();
+                record.map(|record| Document::Addresses(Box::new(record))).into_iter().collect()
             }
         }
     }

@@ -85,7 +85,7 @@ fn drop_member(body: &mut CharterBody, name: &str, kind: Departure) {
     body.witnesses.members.retain(|witness| *witness != gone.id);
     let witnesses = u16::try_from(body.witnesses.members.len()).unwrap();
     body.witnesses.quorum = body.witnesses.quorum.min(witnesses - 1);
-    body.departed.push(Departed { id: gone.id, kind, card: gone.card, ends: vec![End::nothing(0)] });
+    body.departed.push(Departed::of(&gone, kind, gone.card, vec![End::nothing(0)]));
     body.departed.sort_by_key(|departed| departed.id);
 }
 
@@ -219,7 +219,8 @@ fn one_version_changes_little() {
     };
     assert_eq!(change(&vanish), AmendmentError::NoEnd(id("echo")));
     let invented = |body: &mut CharterBody| {
-        let gone = Departed { id: id("eve"), kind: Departure::Left, card: zoe().id(), ends: Vec::new() };
+        let eve = Member { id: id("eve"), ..body.members[0].clone() };
+        let gone = Departed::of(&eve, Departure::Left, zoe().id(), Vec::new());
         body.departed.push(gone);
     };
     assert_eq!(change(&invented), AmendmentError::NotAMember(id("eve")));
@@ -230,6 +231,11 @@ fn one_version_changes_little() {
     };
     assert!(matches!(change(&swap), AmendmentError::Removals { .. } | AmendmentError::KeyReused(_)));
     let gone = amend(root, |body| drop_member(body, "echo", Departure::Left));
+    let renamed = |body: &mut CharterBody| {
+        drop_member(body, "echo", Departure::Left);
+        body.departed[0].name = "Other".to_owned();
+    };
+    assert_eq!(change(&renamed), AmendmentError::DepartedOtherwise(id("echo")));
     let changed = amend(&gone, |body| body.departed[0].kind = Departure::Expelled);
     assert_eq!(Amendment::check(&gone, &changed, &used).map(|_| ()), Err(AmendmentError::DepartedChanged(id("echo"))));
     let mut back = gone.successor();

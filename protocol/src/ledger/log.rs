@@ -6,6 +6,7 @@ use rangemap::RangeSet;
 
 use super::remarks::Remarks;
 use super::{Admission, Damage, REPORTED, Refusal};
+use crate::card::End;
 use crate::checkpoint::SignedCheckpoint;
 use crate::cosignature::SettledCheckpoint;
 use crate::digest::Digest;
@@ -29,6 +30,10 @@ pub struct Log {
     settled: Option<Arc<SettledCheckpoint>>,
     /// One that they do not reach yet.
     settling: Option<Arc<SettledCheckpoint>>,
+    /// Whether leaves may be added.
+    writable: bool,
+    /// Where it is said to end, and whether the leaves that are held there are those; `None` while that is not known.
+    end: Option<(Mark, Option<bool>)>,
     /// For the own log: what this node itself had signed when it started.
     promised: Option<Mark>,
     missing: RangeSet<u64>,
@@ -67,6 +72,8 @@ pub(super) struct Grown {
     pub(super) keeps_ahead: bool,
     /// Whether it has the root that is settled, if it reaches that size.
     pub(super) keeps_settling: bool,
+    /// Whether it has the root that it is said to end with, if it has just reached that size.
+    pub(super) ends: Option<bool>,
     /// Whether it has the root that this node itself has signed, if it reaches that size.
     pub(super) keeps_promise: bool,
 }
@@ -89,6 +96,8 @@ impl Log {
             ahead: None,
             settled: None,
             settling: None,
+            writable: true,
+            end: None,
             promised: None,
             missing: RangeSet::new(),
             missing_count: 0,
@@ -164,6 +173,69 @@ impl Log {
         &self.remarks
     }
 
+    /// Whether leaves may be added: it has not ended, and its member's cards are not disputed.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Where it is said to end.
+    pub fn end(&self) -> Option<Mark> {
+        self.end.map(|(end, _)| end)
+    }
+
+    /// Whether it must still be found out if the leaves that are held at its end are those that it ends with.
+    pub fn ends_unseen(&self) -> Option<Mark> {
+        self.end.filter(|(end, as_held)| as_held.is_none() && end.size <= self.size()).map(|(end, _)| end)
+    }
+
+    /// Beyond this nothing is admitted: everything that is settled is, and what is there already, unless it has ended.
+    pub fn limit(&self) -> u64 {
+        if self.writable {
+            return u64::MAX;
+        }
+        let settled = self.known_settled();
+        match self.end {
+            Some((end, as_held)) if as_held != Some(false) => settled.max(end.size),
+            _ => settled,
+        }
+    }
+
+    /// How much of it is settled, whether or not the leaves are here.
+    fn known_settled(&self) -> u64 {
+        self.settled_size().max(self.settling.as_ref().map_or(0, |settling| settling.size()))
+    }
+
+    /// Whether a grown tree is another one than that with which it is said to end. What is settled beyond that counts in any case.
+    pub(super) fn ends_otherwise(&self, grown: &Grown) -> bool {
+        grown.ends == Some(false) && self.end().is_some_and(|end| end.size > self.known_settled())
+    }
+
+    /// How many leaves count if not all do: those that are settled, and those up to its end, once they are known to be that.
+    pub fn counting(&self) -> u64 {
+        let settled = self.settled_size();
+        match self.end {
+            Some((end, Some(true))) => settled.max(end.size),
+            Some((end, None)) if end.size > self.size() => settled.max(end.size),
+            _ => settled,
+        }
+    }
+
+    /// Takes note of what charter and cards say.
+    pub(super) fn end_is(&mut self, writable: bool, end: Option<End>) {
+        self.writable = writable;
+        let end = end.map(|end| Mark { size: end.size, root: end.root });
+        if end != self.end() {
+            let (size, root) = (self.size(), self.root());
+            self.end = end.map(|end| (end, (end.size == size).then_some(end.root == root)));
+        }
+    }
+
+    pub(super) fn ends_as_held(&mut self, is_so: bool) {
+        if let Some((_, as_held)) = &mut self.end {
+            *as_held = Some(is_so);
+        }
+    }
+
     /// Makes this the own log: its leaves must lead to what this node itself has signed, once they reach that far.
     pub(super) fn promise(&mut self, signed: Mark) {
         self.promised = Some(signed);
@@ -209,6 +281,9 @@ impl Log {
     /// Remembers a checkpoint if it is beyond what is held and what was heard of, or the first one over exactly what is held.
     pub(super) fn hear(&mut self, id: LogId, note: Note) -> Result<Admission, Refusal> {
         let checkpoint = self.verify(id, note)?;
+        if checkpoint.size() > self.limit() {
+            return Err(Refusal::Ended { log: id, size: self.limit() });
+        }
         let newest = |kept: &Option<SignedCheckpoint>| kept.as_ref().map_or(0, SignedCheckpoint::size);
         if checkpoint.size() == self.size() && newest(&self.whole) < self.size() {
             self.keep(checkpoint.clone());
@@ -232,6 +307,7 @@ impl Log {
             keeps_time: entries.times().0 >= self.last_time,
             keeps_ahead: true,
             keeps_settling: true,
+            ends: None,
             keeps_promise: true,
         };
         let ahead = self.ahead.as_ref().map(|ahead| Mark { size: ahead.size(), root: ahead.root() });
@@ -247,6 +323,9 @@ impl Log {
             });
             grown.keeps_ahead &= !breaks(ahead, &grown.edge);
             grown.keeps_settling &= !breaks(settling, &grown.edge);
+            if let Some(end) = self.end().filter(|end| end.size == grown.edge.size()) {
+                grown.ends = Some(end.root == grown.edge.root());
+            }
             grown.keeps_promise &= !breaks(self.promised, &grown.edge);
         }
         grown
@@ -255,6 +334,9 @@ impl Log {
     /// Makes a grown tree the tree.
     pub(super) fn accept(&mut self, grown: Grown, entries: &Entries) -> (Digest, Vec<(u32, Digest)>) {
         self.edge = grown.edge;
+        if let Some((_, as_held)) = &mut self.end {
+            *as_held = as_held.or(grown.ends);
+        }
         self.last_time = entries.times().1;
         self.remarks.note(entries, self.promised.is_some());
         for (index, entry) in entries.iter() {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::rule::{Disputes, Rule};
 use super::{Breakers, Decision, MAX_DISTANCE, Policy, Stage};
-use crate::charter::Charter;
+use crate::charter::{Charter, Departure};
 use crate::content_hash::{ContentHash, ContentHashError};
 use crate::digest::Digest;
 use crate::names::MemberId;
@@ -59,6 +59,8 @@ pub enum PolicyError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PolicyForm {
+    #[serde(default = "not_expelled")]
+    former: Vec<String>,
     #[serde(default)]
     rule: Vec<RuleForm>,
     #[serde(default)]
@@ -103,6 +105,10 @@ struct DisputesForm {
     jurisdictions: usize,
     #[serde(default = "review")]
     lower_to: Decision,
+}
+
+fn not_expelled() -> Vec<String> {
+    [Departure::Left, Departure::Resolved].map(|kind| kind.name().to_owned()).to_vec()
 }
 
 fn two() -> usize {
@@ -166,6 +172,7 @@ pub(super) fn parse(text: &str, charter: &Charter) -> Result<Policy, PolicyError
         text: text.to_owned(),
         rules,
         weights: weights.collect::<Result<_, _>>()?,
+        former: form.former.iter().map(|name| departure(name)).collect::<Result<_, _>>()?,
         negative: negative.collect::<Result<_, _>>()?,
         disabled: disabled.collect::<Result<HashMap<_, _>, _>>()?,
         breakers: form.breakers,
@@ -229,8 +236,16 @@ fn check(form: RuleForm, charter: &Charter) -> Result<Rule, PolicyError> {
     })
 }
 
+fn departure(name: &str) -> Result<Departure, PolicyError> {
+    let known = Departure::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| {
+        let names = Departure::ALL.map(Departure::name).join(", ");
+        PolicyError::Value("former".to_owned(), format!("{name:?} is no way to depart (known: {names})"))
+    })
+}
+
 fn member(place: &str, name: &str, charter: &Charter) -> Result<MemberId, PolicyError> {
-    let id = name.parse().ok().filter(|id| charter.member(*id).is_some());
+    let id = name.parse().ok().filter(|id| charter.speaker(*id).is_some());
     id.ok_or_else(|| PolicyError::UnknownMember {
         place: place.to_owned(),
         member: name.to_owned(),

@@ -61,8 +61,12 @@ impl<'a> Case<'a> {
         let mut case = Self { matched, at, adds: Vec::new(), disputes: Vec::new() };
         for said in &matched.said {
             let weight = policy.weight(said.log.member);
-            let Some(member) = at.charter.member(said.log.member).filter(|_| weight > 0) else { continue };
-            let voice = |labels| Voice { said, jurisdiction: member.jurisdiction, weight, labels };
+            let speaker = at.charter.speaker(said.log.member).filter(|_| weight > 0);
+            let Some((jurisdiction, departure)) = speaker else { continue };
+            if departure.is_some_and(|departure| !policy.former.contains(&departure)) {
+                continue;
+            }
+            let voice = |labels| Voice { said, jurisdiction, weight, labels };
             match said.attributes {
                 Attributes::Dispute { .. } => case.disputes.push(voice(None)),
                 Attributes::Add { .. } => {

@@ -21,6 +21,7 @@ use hashmesh::client::Client;
 use hashmesh::clock;
 use hashmesh::config::Config;
 use hashmesh::documents::Found;
+use hashmesh::governance::Current;
 use hashmesh::keys;
 use hashmesh::mailbox::Mailbox;
 use hashmesh::net::{Net, Setup};
@@ -30,6 +31,7 @@ use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::governance::Stored;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::policy::Decision;
 use hashmesh_protocol::serve::Archive as _;
@@ -254,7 +256,7 @@ impl Forgery {
     async fn of(cluster: &Cluster, forger: usize, victims: std::ops::Range<usize>) -> anyhow::Result<Self> {
         let folder = &cluster.member(forger).folder;
         let genesis = Found::in_files(&[folder.genesis()])?.genesis()?;
-        let federation = Arc::new(Federation::new(&genesis));
+        let federation = Federation::new(&genesis);
         let secrets = keys::load(folder)?;
         let store = DiskStore::open(&folder.store())?;
         let stored = store.archive().bundles(log(), 0, u64::MAX, usize::MAX)?;
@@ -273,7 +275,7 @@ impl Forgery {
             let peers = config.peers.iter().filter(|(member, _)| member.as_str() == victim.id);
             let peers: BTreeMap<_, _> = peers.map(|(member, addresses)| (*member, addresses.clone())).collect();
             let setup = Setup {
-                federation: federation.clone(),
+                governance: Arc::new(Current::new(Stored::new(&genesis, clock::now()))),
                 node: secrets.node.clone(),
                 config: Config { listen: Vec::new(), peers, ..config.clone() },
                 mailbox: mailbox.clone(),

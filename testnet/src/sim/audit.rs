@@ -1,6 +1,8 @@
 //! What must hold in every run, whatever happens in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashmesh::store::Store as _;
 
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::engine::{Outcome, Placed};
@@ -50,9 +52,9 @@ impl Sim {
     /// the longest. Scenarios end with it.
     pub fn audit(&self) {
         for (member, positions) in &self.record.acknowledged {
-            let log = LogId { member: *member, epoch: 0 };
-            let stored = self.nodes[member].disk.leaves(log).len() as u64;
             for position in positions {
+                let log = LogId { member: *member, epoch: position.epoch };
+                let stored = self.nodes[member].disk.leaves(log).len() as u64;
                 assert!(
                     position.index < stored,
                     "{member} lost {position}, which it had acknowledged (seed {})",
@@ -60,8 +62,9 @@ impl Sim {
                 );
             }
         }
-        for member in self.members() {
-            let log = LogId { member, epoch: 0 };
+        let logs = self.nodes.values().flat_map(|node| node.disk.logs().expect("a simulated disk does not fail"));
+        let logs: BTreeSet<LogId> = logs.map(|stored| stored.log).collect();
+        for log in logs {
             let copies = self.nodes.values().map(|node| node.disk.leaves(log));
             let longest = copies.clone().max_by_key(|leaves| leaves.len()).unwrap_or_default();
             for copy in copies {

@@ -22,6 +22,8 @@ use hashmesh_protocol::tree::{leaf_hash, node_hash};
 pub struct Disk {
     logs: BTreeMap<LogId, Stored>,
     evidence: BTreeMap<Accused, Vec<u8>>,
+    /// Charters and cards, as they were stored last.
+    pub(super) governance: Option<Vec<u8>>,
     /// Since when something is erased, and whether it is deleted.
     since: BTreeMap<(LogId, u64), (Timestamp, bool)>,
     /// The time, for what becomes erased.

@@ -1,6 +1,7 @@
 //! Links, messages on their way, and the shells around the engines.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashmesh::store::{Record, Store};
@@ -14,7 +15,7 @@ use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::serve::{self, Archive};
 use hashmesh_protocol::survey;
 use hashmesh_protocol::time::Timestamp;
-use hashmesh_protocol::wire::{Answer, Gossip, Request};
+use hashmesh_protocol::wire::{Answer, DOCUMENT_BYTES, Gossip, Request};
 use hashmesh_protocol::witnessing::{AddCheckpoint, WitnessAnswer};
 use rand::RngExt;
 
@@ -104,7 +105,11 @@ impl Sim {
         for (at, &a) in members.iter().enumerate() {
             for &b in &members[at + 1..] {
                 let whole = !self.network.cut.contains(&(a, b)) && self.network.line(a, b).is_none();
-                if whole && self.nodes[&a].is_running() && self.nodes[&b].is_running() {
+                let lets_in = |one: MemberId, other: MemberId| {
+                    let one = &self.nodes[&one];
+                    one.is_running() && one.federation.nodes().contains_key(&self.nodes[&other].key)
+                };
+                if whole && lets_in(a, b) && lets_in(b, a) {
                     self.network.count += 1;
                     self.network.lines.insert((a, b), self.network.count);
                     for (one, other) in [(a, b), (b, a)] {
@@ -173,6 +178,7 @@ impl Sim {
                         | Effect::CommitOpening(_)
                         | Effect::CommitSettled(..)
                         | Effect::CommitEvidence(_)
+                        | Effect::CommitGovernance(_)
                 )
             };
             let (commits, rest): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_commit);
@@ -212,6 +218,19 @@ impl Sim {
             Effect::Commit(_) | Effect::CommitOpening(_) | Effect::CommitSettled(..) | Effect::CommitEvidence(_) => {
                 unreachable!("performed above")
             }
+            Effect::CommitGovernance(stored) => node.disk.governance = Some(stored.encode()),
+            Effect::Govern(stored) => {
+                let federation = stored.governance.federation();
+                node.federation = Arc::clone(&federation);
+                let others = self.nodes.values().filter(|other| !federation.nodes().contains_key(&other.key));
+                let gone: Vec<_> = others.map(|other| other.member).filter(|other| *other != member).collect();
+                gone.into_iter().for_each(|other| self.disconnect(member, other));
+                self.connect_all();
+            }
+            Effect::GossipDocument(message) => self.flood(member, None, &message),
+            Effect::ReplyGoverned { ticket, outcomes } => {
+                self.governed.insert(ticket, outcomes);
+            }
             Effect::Sign { log, mark } => {
                 let checkpoint = node.sign(log, mark);
                 self.record.signed(log, mark, self.seed);
@@ -221,8 +240,8 @@ impl Sim {
             Effect::KeepCheckpoint(log, checkpoint) => {
                 node.disk.keep_checkpoint(log, &checkpoint).expect("a simulated disk does not fail");
             }
-            Effect::Cosign { ticket, log, mark } => {
-                let line = node.cosign(log, mark, self.now);
+            Effect::Cosign { ticket, log, mark, key } => {
+                let line = node.cosign(&key, log, mark, self.now);
                 self.record.cosigned(member, log, mark, self.seed);
                 self.answer_witness(ticket, Some(WitnessAnswer::Cosigned(vec![line])));
             }
@@ -233,7 +252,7 @@ impl Sim {
                 self.ask(member, peer, &Request::Cosign(log, Box::new(request)));
             }
             Effect::Compare { log, rival, signed } => {
-                let size = rival.checkpoint().size();
+                let size = rival.size();
                 let root = serve::root(&node.disk, log, size).expect("it does not fail");
                 let proof = serve::consistency(&node.disk, log, size, signed.max(size)).expect("it does not fail");
                 return live.engine.step(Input::Compared { log, rival, root, proof, signed }, clock);
@@ -242,16 +261,16 @@ impl Sim {
                 let survey = survey::survey(&node.disk, &logs).ok();
                 return live.engine.step(Input::Surveyed { logs, survey }, clock);
             }
-            Effect::Freeze(log) => {
-                let settled = live.engine.ledger().log(log).map_or(0, Log::settled_size);
-                node.disk.freeze(log, settled);
-                live.curator.freeze(log, settled, |_| ());
+            Effect::Freeze(log, counts) => {
+                node.disk.freeze(log, counts);
+                live.curator.freeze(log, counts, |_| ());
             }
             Effect::GossipEvidence(message) => self.flood(member, None, &message),
             Effect::ShowSettled(log, size) => {
                 if live.curator.is_frozen(log) {
-                    node.disk.freeze(log, size);
-                    live.curator.freeze(log, size, |_| ());
+                    let counts = live.engine.ledger().log(log).map_or(0, Log::counting);
+                    node.disk.freeze(log, counts);
+                    live.curator.freeze(log, counts, |_| ());
                 }
                 let _nobody_asks = live.curator.settle(log, size);
             }
@@ -360,6 +379,11 @@ impl Sim {
             }
             Request::Evidence(accused) => {
                 serve::evidence(&node.disk, &origins, accused).expect("a simulated disk does not fail")
+            }
+            Request::Documents(summary, after) => {
+                let governance = node.engine().map(|engine| &engine.governance().governance);
+                let missing = governance.map(|governance| governance.missing_for(&summary, after, DOCUMENT_BYTES));
+                missing.map_or(Answer::NotHeld, Answer::Documents).encode(&origins)
             }
             Request::Cosign(log, asked) => {
                 let ticket = self.network.deliveries;

@@ -1,19 +1,22 @@
 //! A simulated node: the real engine, catalog and loader between a simulated disk and signer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashmesh::store::{Record, Store, load};
+use hashmesh_protocol::card::MemberKeys;
 use hashmesh_protocol::catalog::{Attributes, Catalog, Curator};
+use hashmesh_protocol::charter::Genesis;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::cosignature::Cosignature;
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Restored, Start};
 use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::governance::Stored;
 use hashmesh_protocol::key::{PublicKey, SecretKey};
 use hashmesh_protocol::ledger::{Log, Mark};
 use hashmesh_protocol::names::{LogId, MemberId};
-use hashmesh_protocol::note::SignatureLine;
+use hashmesh_protocol::note::{SignatureLine, VerifierKey};
 use hashmesh_protocol::time::Timestamp;
 
 use super::disk::{Disk, Torn};
@@ -34,15 +37,15 @@ pub enum Crash {
 /// A node of the simulation.
 pub struct Node {
     pub(super) member: MemberId,
-    pub(super) log: LogId,
     pub(super) key: PublicKey,
-    log_secret: SecretKey,
-    witness_secret: SecretKey,
+    /// The keys that sign its logs and that cosign, old and new ones.
+    secrets: Vec<SecretKey>,
+    genesis: Genesis,
     pub(super) federation: Arc<Federation>,
     /// What was durable survives a crash; so does the signer file.
     pub disk: Disk,
-    /// The signer's file: the last mark that it was moved to, before the signature was made.
-    pub signer: Mark,
+    /// The signer's file: the last mark that it was moved to for each own log, before the signature was made.
+    pub signer: BTreeMap<LogId, Mark>,
     /// Likewise what it has cosigned last.
     pub cosigned: BTreeMap<LogId, Mark>,
     /// Whether they come from a backup.
@@ -67,17 +70,15 @@ pub(super) struct Live {
 }
 
 impl Node {
-    pub(super) fn new(member: MemberId, founding: &Founding) -> Self {
-        let keys = &founding.keys[&member];
+    pub(super) fn new(member: MemberId, keys: &MemberKeys, founding: &Founding) -> Self {
         Self {
             member,
-            log: LogId { member, epoch: 0 },
             key: keys.node.public(),
-            log_secret: keys.log.clone(),
-            witness_secret: keys.witness.clone(),
+            secrets: vec![keys.log.clone(), keys.witness.clone()],
+            genesis: founding.genesis.clone(),
             federation: Arc::new(Federation::new(&founding.genesis)),
             disk: Disk::default(),
-            signer: Mark::default(),
+            signer: BTreeMap::new(),
             restored: Restored::default(),
             cosigned: BTreeMap::new(),
             live: None,
@@ -142,23 +143,44 @@ impl Node {
     }
 
     /// Starts from what is durable, as the daemon does.
-    pub(super) fn start(&mut self, key: [u8; 16]) {
+    pub(super) fn start(&mut self, key: [u8; 16], now: Timestamp) {
         let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         let (mut curator, catalog) = Catalog::new([half(&key[..8]), half(&key[8..])]);
-        let limit = Some((self.log, self.signer));
+        let governance = match &self.disk.governance {
+            Some(bytes) => Stored::decode(&self.genesis, bytes).expect("what was stored").0,
+            None => Stored::new(&self.genesis, now),
+        };
+        self.federation = governance.governance.federation();
+        let own = self.federation.writable_log(self.member);
+        let limit = own.map(|own| (own, self.signer.get(&own).copied().unwrap_or_default()));
         let loaded = load(&mut self.disk, &self.federation, &mut curator, limit, |_| ());
         let loaded = loaded.expect("a simulated disk is never damaged but at its end");
         let start = Start {
-            federation: self.federation.clone(),
+            governance,
             member: Some(self.member),
+            keys: self.keys(),
             ledger: loaded.ledger,
             catalog: catalog.clone(),
-            signed: self.signer,
+            signed: self.signer.clone(),
             cosigned: self.cosigned.clone(),
             restored: self.restored,
             evidence: loaded.evidence,
         };
         self.live = Some(Live { engine: Engine::new(start), mailbox: Vec::new(), handling: false, curator, catalog });
+    }
+
+    fn keys(&self) -> BTreeSet<PublicKey> {
+        self.secrets.iter().map(SecretKey::public).collect()
+    }
+
+    /// Its operator lays new keys beside the others.
+    pub(super) fn holds(&mut self, secrets: impl IntoIterator<Item = SecretKey>) -> BTreeSet<PublicKey> {
+        self.secrets.extend(secrets);
+        self.keys()
+    }
+
+    fn secret(&self, key: &PublicKey) -> &SecretKey {
+        self.secrets.iter().find(|secret| secret.public() == *key).expect("a key that the node says it holds")
     }
 
     pub(super) fn stop(&mut self) {
@@ -168,26 +190,25 @@ impl Node {
 
     /// Moves the signer forward and signs, in that order.
     pub(super) fn sign(&mut self, log: LogId, mark: Mark) -> SignedCheckpoint {
-        let before = self.signer;
+        let before = self.signer.get(&log).copied().unwrap_or_default();
         assert!(
             mark.size > before.size || (mark.size == before.size && mark.root == before.root),
             "{} was about to sign a second history",
             self.member
         );
-        self.signer = mark;
+        self.signer.insert(log, mark);
         self.restored.log = false;
-        let key = &self.federation.logs()[&log];
+        let key = self.engine().and_then(|engine| engine.ledger().log(log)).expect("an own log").key().clone();
         let checkpoint = Checkpoint { origin: key.name().to_owned(), size: mark.size, root: mark.root };
-        SignedCheckpoint::sign(checkpoint, key, &self.log_secret)
+        SignedCheckpoint::sign(checkpoint, &key, self.secret(key.key()))
     }
 
     /// Moves the witness's mark forward and cosigns, in that order.
-    pub(super) fn cosign(&mut self, log: LogId, mark: Mark, now: Timestamp) -> SignatureLine {
+    pub(super) fn cosign(&mut self, key: &VerifierKey, log: LogId, mark: Mark, now: Timestamp) -> SignatureLine {
         let before = self.cosigned.insert(log, mark).unwrap_or_default();
         assert!(mark.size > before.size || mark == before, "{} was about to cosign backwards", self.member);
-        let key = &self.federation.witnesses()[&self.member];
         let checkpoint = Checkpoint { origin: self.federation.origins().origin(log), size: mark.size, root: mark.root };
-        Cosignature::sign(&checkpoint, self.clock(now), key, &self.witness_secret).line().clone()
+        Cosignature::sign(&checkpoint, self.clock(now), key, self.secret(key.key())).line().clone()
     }
 
     /// How many leaves of a member's log are settled, as the node knows it.
@@ -208,7 +229,9 @@ impl Node {
         };
         match (torn, commit, effect) {
             (Some(torn), Some(record), _) => self.disk.tear(record, torn),
-            (Some(Torn::NoMark), None, Effect::Sign { mark, .. }) => self.signer = *mark,
+            (Some(Torn::NoMark), None, Effect::Sign { log, mark }) => {
+                self.signer.insert(*log, *mark);
+            }
             (Some(Torn::NoMark), None, Effect::Cosign { log, mark, .. }) => {
                 self.cosigned.insert(*log, *mark);
             }
