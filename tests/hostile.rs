@@ -19,6 +19,7 @@ use hashmesh_protocol::bundle;
 use hashmesh_protocol::codec;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::Entries;
+use hashmesh_protocol::governance::Position;
 use hashmesh_protocol::names::{LogId, OriginPrefix};
 use hashmesh_protocol::policy::Decision;
 use hashmesh_protocol::time::Timestamp;
@@ -530,7 +531,7 @@ async fn a_flood_of_heads_costs_the_others_nothing() {
         let mut all: Vec<String> = logs.map(text).collect();
         all.push(head.to_string());
         let none = Vec::<String>::new;
-        framed(&codec::encode(&(1u64, clock::now().0, all, none(), none(), none())))
+        framed(&codec::encode(&(1u64, clock::now().0, Position::default(), all, none(), none(), none())))
     };
     let frames: Vec<u8> = (0..8).flat_map(|number| notes(1 << 30 | number)).collect();
     let begun = Instant::now();

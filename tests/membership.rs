@@ -424,3 +424,18 @@ fn one_member_alone_changes_nothing() {
         assert_eq!(tip(&net, node).id(), before.id(), "{node}");
     }
 }
+
+/// The whole story, on real processes, by the command line: at each step all nodes have the same charter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_federation_governs_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    let program = crate::loopback::program();
+    let say = |line: &str| {
+        told.push(line.to_owned());
+        Ok(())
+    };
+    let ended = hashmesh_testnet::story::tell_governance(folder.path(), &program, say).await;
+    assert!(ended.is_ok(), "{ended:?} after {told:#?}");
+    assert!(told.iter().filter(|line| line.starts_with("version ")).count() >= 7, "{told:#?}");
+}

@@ -13,6 +13,7 @@ mod error;
 mod export;
 mod feed;
 pub mod form;
+mod govern;
 mod log;
 mod metrics;
 mod openapi;

@@ -27,6 +27,7 @@ use hashmesh_protocol::entries::{Entries, MAX_LEAVES};
 use hashmesh_protocol::evidence::Evidence;
 use hashmesh_protocol::export;
 use hashmesh_protocol::federation::Federation;
+use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::{Ledger, Mark};
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::note::{MAX_NOTE, Note};
@@ -41,6 +42,7 @@ use crate::config::{Config, ConfigError};
 use crate::documents::{DocumentsError, Found};
 use crate::export::{ExportError, Exported, Wanted};
 use crate::folder::{Folder, FolderError, at, make_folder, make_private, read_text, replace, sync_parent, write_new};
+use crate::governance::{GovernanceFile, GovernanceFileError};
 use crate::keys::{self, KeysError};
 use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
@@ -56,10 +58,14 @@ const NODE: &str = "node";
 const SIGNED: &str = "signed.json";
 
 /// Files of the data folder that are copied if they are there. The card's name is the member's.
-const COPIED: [&str; 5] = ["config.toml", "policy.toml", "quarantine.json", "genesis.charter", "decisions.log"];
+const COPIED: [&str; 6] =
+    ["config.toml", "policy.toml", "quarantine.json", "genesis.charter", "governance", "decisions.log"];
 
 /// The working keys.
 const KEYS: [&str; 3] = ["log.key", "witness.key", "node.key"];
+
+/// Those that take their place, while they are rotated.
+const NEXT_KEYS: [&str; 3] = ["log.next.key", "witness.next.key", "node.next.key"];
 
 /// Longest `signed.json`, in bytes: a thousand members' logs and cosigned ones with some epochs.
 const MAX_SIGNED: u64 = 16 * 1024 * 1024;
@@ -70,6 +76,8 @@ const MAX_SIGNED: u64 = 16 * 1024 * 1024;
 pub enum BackupError {
     #[error(transparent)]
     Export(#[from] ExportError),
+    #[error(transparent)]
+    Governance(#[from] GovernanceFileError),
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error(transparent)]
@@ -147,7 +155,7 @@ pub async fn backup(
     }
     if with_keys {
         make_private(&node.join("keys"))?;
-        for name in KEYS {
+        for name in KEYS.iter().chain(&NEXT_KEYS) {
             copy(&folder.keys().join(name), &node.join("keys").join(name))?;
         }
     }
@@ -202,7 +210,8 @@ fn restore_into(
     let path = node.join("genesis.charter");
     let genesis = Found::in_files(&[&path]).and_then(|found| found.genesis());
     let genesis = genesis.map_err(|error| BackupError::Documents { path, error })?;
-    let federation = Federation::new(&genesis);
+    let stored = GovernanceFile::new(node.join("governance")).load(&genesis)?;
+    let federation = stored.governance.federation();
     let keys = keys.map_or(node.join("keys"), Path::to_owned);
     if !keys.is_dir() {
         return Err(BackupError::NoKeys(member));
@@ -217,7 +226,10 @@ fn restore_into(
             return Err(BackupError::NoKeys(member));
         }
     }
-    check_keys(folder, genesis.cards().get(&member))?;
+    for name in NEXT_KEYS {
+        copy(&keys.join(name), &folder.keys().join(name))?;
+    }
+    check_keys(folder, federation.card(member))?;
     fill(folder, &backup.join(EXPORT), &federation, progress)?;
     // Last of all: without it the node does not run.
     Signer::restore(&folder.signer(), &signed)?;
@@ -255,11 +267,12 @@ fn read_signed(path: &Path) -> Result<BTreeMap<String, Mark>, BackupError> {
 
 fn check_keys(folder: &Folder, card: Option<&Card>) -> Result<(), BackupError> {
     let keys = keys::load(folder)?;
+    let (signing, node) = (keys.signing().map(SecretKey::public).collect::<Vec<_>>(), keys.node_on(card));
     let Some(card) = card.map(Card::body) else { return Ok(()) };
     for (role, known) in [
-        ("log", card.log == keys.log.public()),
-        ("witness", card.witness == keys.witness.public()),
-        ("node", card.nodes.contains(&keys.node.public())),
+        ("log", signing.contains(&card.log)),
+        ("witness", signing.contains(&card.witness)),
+        ("node", card.nodes.contains(&node.public())),
     ] {
         if !known {
             return Err(BackupError::OtherKey(role));

@@ -6,9 +6,12 @@
 mod ask;
 mod audit;
 mod backup;
+mod card;
+mod charter;
 mod follow;
 mod founding;
 mod import;
+mod joining;
 mod node;
 mod policy;
 mod publish;
@@ -55,14 +58,13 @@ audit verify, watch, list and check have codes of their own, see their help.";
 enum Command {
     /// Make keys, a card and a data folder for a new node.
     Init(founding::Init),
-    /// Look at cards.
     #[command(subcommand)]
-    Card(founding::CardCommand),
-    /// Found a federation: build, sign and look at its charter.
+    Card(card::CardCommand),
     #[command(subcommand)]
-    Charter(founding::CharterCommand),
-    /// Join a federation: verify its charter, cards and signatures, and keep them.
-    Join(founding::Join),
+    Charter(charter::CharterCommand),
+    Invite(joining::Invite),
+    Join(joining::Join),
+    Leave(card::Leave),
     /// Make a data folder for a follower, which reads along and signs nothing.
     Follow(follow::Follow),
     /// Run the node, until it is interrupted.
@@ -174,8 +176,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
     match command {
         Command::Init(init) => init.run(context),
-        Command::Card(card) => card.run(context),
-        Command::Charter(charter) => charter.run(context),
+        Command::Card(card) => block_on(card.run(context)),
+        Command::Charter(charter) => block_on(charter.run(context)),
+        Command::Invite(invite) => block_on(invite.run(context)),
+        Command::Leave(leave) => block_on(leave.run(context)),
         Command::Join(join) => join.run(context),
         Command::Run(run) => run.run(context),
         Command::Peers(peers) => peers.run(context),

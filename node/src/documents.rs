@@ -1,10 +1,11 @@
-//! Charters, cards and signatures in files.
+//! Charters, cards, signatures and what else is mailed between members, in files.
 
 use std::path::{Path, PathBuf};
 
 use hashmesh_protocol::armor::{self, ArmorError, Document, MAX_FILE};
-use hashmesh_protocol::card::Card;
+use hashmesh_protocol::card::{Card, CardDraft};
 use hashmesh_protocol::charter::{Approval, Charter, Genesis, GenesisError};
+use hashmesh_protocol::governance::{self, Bundle, Invitation};
 
 use crate::folder::{FolderError, read_text};
 
@@ -17,6 +18,12 @@ pub struct Found {
     pub cards: Vec<Card>,
     /// Signatures.
     pub approvals: Vec<Approval>,
+    /// Proposals.
+    pub proposals: Vec<Bundle>,
+    /// Cards that their governance keys have not signed yet.
+    pub drafts: Vec<CardDraft>,
+    /// Invitations.
+    pub invitations: Vec<Invitation>,
 }
 
 /// Why files have no documents.
@@ -25,6 +32,9 @@ pub enum DocumentsError {
     /// The file.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// What is in a text.
+    #[error(transparent)]
+    Text(#[from] ArmorError),
     /// What is in it.
     #[error("{path}")]
     Armor {
@@ -52,17 +62,59 @@ impl Found {
         for path in paths {
             let path = path.as_ref();
             let text = read_text(path, MAX_FILE as u64)?;
-            let documents = armor::read(&text);
-            for document in documents.map_err(|error| DocumentsError::Armor { path: path.to_owned(), error })? {
-                match document {
-                    Document::Charter(charter) if !found.charters.contains(&charter) => found.charters.push(*charter),
-                    Document::Card(card) if !found.cards.contains(&card) => found.cards.push(*card),
-                    Document::Approval(approval) => found.approvals.push(approval),
-                    Document::Charter(_) | Document::Card(_) => {}
-                }
-            }
+            let added = found.add(&text);
+            added.map_err(|error| DocumentsError::Armor { path: path.to_owned(), error })?;
         }
         Ok(found)
+    }
+
+    /// Puts together what is in a text.
+    pub fn in_text(text: &str) -> Result<Self, DocumentsError> {
+        let mut found = Self::default();
+        found.add(text)?;
+        Ok(found)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), ArmorError> {
+        for document in armor::read(text)? {
+            match document {
+                Document::Charter(charter) if !self.charters.contains(&charter) => self.charters.push(*charter),
+                Document::Card(card) if !self.cards.contains(&card) => self.cards.push(*card),
+                Document::Approval(approval) => self.approvals.push(approval),
+                Document::Proposal(proposal) => self.proposals.push(*proposal),
+                Document::Draft(draft) => self.drafts.push(*draft),
+                Document::Invitation(invitation) => self.invitations.push(invitation),
+                Document::Charter(_) | Document::Card(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// As nodes exchange it: charters in the order of their versions with signatures and cards, then what is loose. What stands in
+    /// proposals counts like what stands by itself. Version 0 is known to every node, so only what came after it is there.
+    pub fn governance(&self) -> Vec<governance::Document> {
+        let proposed = self.proposals.iter().map(Bundle::proposed);
+        let mut charters: Vec<&Charter> =
+            self.charters.iter().chain(proposed).filter(|charter| charter.body().version > 0).collect();
+        charters.sort_by_key(|charter| (charter.body().version, charter.id()));
+        charters.dedup_by_key(|charter| charter.id());
+        let mut cards: Vec<&Card> = self.cards.iter().chain(self.proposals.iter().flat_map(Bundle::cards)).collect();
+        cards.sort_by_key(|card| (card.body().member, card.body().counter, card.id()));
+        cards.dedup_by_key(|card| card.id());
+        let mut documents = Vec::new();
+        for charter in &charters {
+            let approvals =
+                self.approvals.iter().filter(|approval| approval.charter == charter.id()).cloned().collect();
+            let cards = cards.iter().map(|card| (*card).clone()).collect();
+            documents.push(governance::Document::Charter { charter: Box::new((*charter).clone()), approvals, cards });
+        }
+        let is_loose = |approval: &&Approval| charters.iter().all(|charter| charter.id() != approval.charter);
+        let loose = self.approvals.iter().filter(is_loose).cloned();
+        documents.extend(loose.map(governance::Document::Approval));
+        // A first card is an application: without a charter that names it nobody takes it.
+        let later = cards.into_iter().filter(|card| card.body().counter > 0);
+        documents.extend(later.map(|card| governance::Document::Card(Box::new(card.clone()))));
+        documents
     }
 
     /// The one charter.

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hashmesh_protocol::armor::{self, Document};
+use hashmesh_protocol::armor;
 use hashmesh_protocol::bundle;
-use hashmesh_protocol::charter::{Genesis, GenesisError};
 use hashmesh_protocol::checkpoint::{CheckpointError, SignedCheckpoint};
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::{Entries, EntriesError};
@@ -52,7 +52,7 @@ pub enum ExportError {
     Foreign(PathBuf),
     /// What the node hands out makes no federation.
     #[error("the node's charter and cards do not go together")]
-    Genesis(#[from] GenesisError),
+    Federation(#[from] export::DocumentsError),
     /// The same.
     #[error("the node's charter and cards cannot be read")]
     Documents(#[from] armor::ArmorError),
@@ -151,7 +151,7 @@ pub async fn export(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Vec<Exported>, ExportError> {
     let answer: ExportAnswer = client.post("/v1/export", &ExportRequest { openings: wanted.openings }).await?;
-    let federation = Federation::new(&genesis(&answer.documents)?);
+    let federation = federation(&answer.documents)?;
     for &member in &wanted.members {
         if !answer.logs.iter().any(|log| log.member == member.as_str()) {
             return Err(ExportError::NoLog(member));
@@ -196,19 +196,14 @@ pub async fn export(
     Ok(exported)
 }
 
-fn genesis(files: &[ExportedFile]) -> Result<Genesis, ExportError> {
-    let (mut charter, mut cards, mut approvals) = (None, Vec::new(), Vec::new());
+/// The federation as the documents have it.
+fn federation(files: &[ExportedFile]) -> Result<Arc<Federation>, ExportError> {
+    let mut documents = Vec::new();
     for file in files {
-        for document in armor::read(&file.text)? {
-            match document {
-                Document::Charter(found) => charter = Some(*found),
-                Document::Card(card) => cards.push(*card),
-                Document::Approval(approval) => approvals.push(approval),
-            }
-        }
+        documents.extend(armor::read(&file.text)?);
     }
-    let charter = charter.ok_or(armor::ArmorError::Nothing)?;
-    Ok(Genesis::open(charter, &cards, approvals)?)
+    let (_, governance) = export::governance(documents)?;
+    Ok(governance.federation())
 }
 
 /// A checkpoint that the log has signed, with all lines that came with it.

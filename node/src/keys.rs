@@ -98,6 +98,14 @@ pub fn create(folder: &Folder, governance: &Path, making: &mut Making) -> Result
     Ok(keys)
 }
 
+/// Makes a governance key in a folder of its own.
+pub fn create_governance(folder: &Path, making: &mut Making) -> Result<SecretKey, KeysError> {
+    let secret = SecretKey::from_seed(&random()?);
+    making.folder(folder, 0o700)?;
+    making.file(&folder.join(GOVERNANCE), 0o600, secret.to_pem().as_bytes())?;
+    Ok(secret)
+}
+
 /// Reads the working keys.
 pub fn load(folder: &Folder) -> Result<NodeKeys, KeysError> {
     let key = |name| load_one(&path(folder, name));

@@ -7,17 +7,19 @@ use std::fmt::Write as _;
 
 use pem::{EncodeConfig, LineEnding, Pem};
 
-use crate::card::{Card, CardError};
+use crate::card::{Card, CardDraft, CardError};
 use crate::charter::{Approval, Charter, CharterError};
 use crate::codec::{self, CodecError};
 use crate::evidence::{Evidence, MAX_EVIDENCE};
-use crate::governance::{Bundle, BundleError};
+use crate::governance::{Bundle, BundleError, Invitation};
 
 const CARD: &str = "HASHMESH CARD";
 const CHARTER: &str = "HASHMESH CHARTER";
 const APPROVAL: &str = "HASHMESH CHARTER SIGNATURE";
 const EVIDENCE: &str = "HASHMESH EVIDENCE";
 const PROPOSAL: &str = "HASHMESH PROPOSAL";
+const DRAFT: &str = "HASHMESH CARD DRAFT";
+const INVITATION: &str = "HASHMESH INVITATION";
 
 /// Longest file that is read: a charter of a thousand members with all their cards and signatures.
 pub const MAX_FILE: usize = 16 * 1024 * 1024;
@@ -34,6 +36,12 @@ pub enum Document {
     Charter(Box<Charter>),
     /// A signature on a charter, unverified: only the charter knows the keys.
     Approval(Approval),
+    /// A proposal with everything that a governance key needs to know, verified.
+    Proposal(Box<Bundle>),
+    /// A card that its governance key has not signed yet; the other signatures are verified.
+    Draft(Box<CardDraft>),
+    /// An invitation.
+    Invitation(Invitation),
 }
 
 /// Why a file has no documents of ours.
@@ -51,14 +59,11 @@ pub enum ArmorError {
     /// Not evidence alone.
     #[error("not one -----BEGIN {EVIDENCE}----- block")]
     NotOneEvidence,
-    /// Not a proposal alone.
-    #[error("not one -----BEGIN {PROPOSAL}----- block")]
-    NotOneProposal,
     /// A proposal that is not valid.
     #[error("the proposal in it is not valid")]
     Proposal(#[from] BundleError),
     /// A block of another kind.
-    #[error("a block {0:?}, which is none of a charter, a card or a signature")]
+    #[error("a block {0:?}, which is no document of hashmesh that is used here")]
     Foreign(String),
     /// A card that is not valid.
     #[error("the card in it is not valid")]
@@ -66,8 +71,8 @@ pub enum ArmorError {
     /// A charter that is not valid.
     #[error("the charter in it is not valid")]
     Charter(#[from] CharterError),
-    /// A signature that is not one.
-    #[error("the signature in it is damaged")]
+    /// A signature or an invitation that is not one.
+    #[error("what is in it is damaged")]
     Approval(#[from] CodecError),
 }
 
@@ -96,6 +101,9 @@ fn read_block(block: &Pem) -> Result<Document, ArmorError> {
         CARD => Ok(Document::Card(Box::new(Card::read(block.contents())?))),
         CHARTER => Ok(Document::Charter(Box::new(Charter::read(block.contents())?))),
         APPROVAL => Ok(Document::Approval(codec::decode(block.contents(), 1024)?)),
+        PROPOSAL => Ok(Document::Proposal(Box::new(Bundle::decode(block.contents())?))),
+        DRAFT => Ok(Document::Draft(Box::new(CardDraft::read(block.contents())?))),
+        INVITATION => Ok(Document::Invitation(Invitation::decode(block.contents())?)),
         other => Err(ArmorError::Foreign(other.to_owned())),
     }
 }
@@ -114,6 +122,21 @@ pub fn write<'a>(documents: impl IntoIterator<Item = &'a Document>) -> String {
             Document::Approval(approval) => {
                 let caption = format!("signature of {} on charter {}", approval.member, approval.charter);
                 (caption, APPROVAL, codec::encode(approval))
+            }
+            Document::Proposal(bundle) => {
+                let (body, id) = (bundle.proposed().body(), bundle.proposed().id());
+                let caption = format!("proposal for {}, version {}, id {id}", body.federation, body.version);
+                (caption, PROPOSAL, bundle.encode())
+            }
+            Document::Draft(draft) => {
+                let body = draft.body();
+                let caption =
+                    format!("card of {}, number {}, to be signed by its governance key", body.member, body.counter);
+                (caption, DRAFT, draft.bytes())
+            }
+            Document::Invitation(invitation) => {
+                let caption = format!("invitation to network {}, charter {}", invitation.network, invitation.charter);
+                (caption, INVITATION, invitation.encode())
             }
         };
         write!(text, "{caption}\n{}", block(tag, bytes)).expect("writing to memory");
@@ -136,21 +159,6 @@ pub fn read_evidence(text: &str) -> Result<Vec<u8>, ArmorError> {
 /// The file form of evidence, with a line for people.
 pub fn write_evidence(evidence: &Evidence) -> String {
     format!("evidence against {}\n{}", evidence.accused(), block(EVIDENCE, evidence.bytes().to_vec()))
-}
-
-/// The proposal in a file, verified.
-pub fn read_proposal(text: &str) -> Result<Bundle, ArmorError> {
-    match blocks(text)?.as_slice() {
-        [block] if block.tag() == PROPOSAL => Ok(Bundle::decode(block.contents())?),
-        _ => Err(ArmorError::NotOneProposal),
-    }
-}
-
-/// The file form of a proposal, with a line for people.
-pub fn write_proposal(bundle: &Bundle) -> String {
-    let (body, id) = (bundle.proposed().body(), bundle.proposed().id());
-    let caption = format!("proposal for {}, version {}, id {id}", body.federation, body.version);
-    format!("{caption}\n{}", block(PROPOSAL, bundle.encode()))
 }
 
 fn caption_of_card(card: &Card) -> String {
@@ -177,6 +185,7 @@ mod tests {
             Document::Charter(Box::new(charter())),
             Document::Card(Box::new(card("acme", "FR", 0))),
             Document::Approval(approval),
+            Document::Invitation(Invitation::new(charter().network(), charter().id(), [])),
         ]
     }
 

@@ -4,7 +4,7 @@
 //! computation: trees, tiles, time order and liveness are worked out here a second time, so that a mistake in one is found
 //! by the other. Reads whatever has files ([`Files`]); what is found is returned, never printed.
 
-mod cosigned;
+pub(crate) mod cosigned;
 mod documents;
 mod evidence;
 mod files;
@@ -291,7 +291,11 @@ pub(crate) mod tests {
             put(&"checkpoint", self.cosigned(self.leaves.len(), 2000).into_bytes());
             put(&"vkey", format!("{}\n", self.key()).into_bytes());
             files.insert(export::POLICY.to_owned(), export::policy(&self.federation).into_bytes());
-            files.extend(export::documents(&self.genesis).into_iter().map(|(path, text)| (path, text.into_bytes())));
+            files.extend(
+                export::documents(&crate::governance::Governance::new(&self.genesis))
+                    .into_iter()
+                    .map(|(path, text)| (path, text.into_bytes())),
+            );
             Memory(files)
         }
 
@@ -466,7 +470,7 @@ pub(crate) mod tests {
         assert_eq!(verify(&Memory::default(), None).unwrap_err(), Unusable::NoCharter);
         let mut no_card = files;
         no_card.0.retain(|path, _| !path.starts_with("cards/bolt"));
-        assert!(matches!(verify(&no_card, None), Err(Unusable::Genesis(_))));
+        assert!(matches!(verify(&no_card, None), Err(Unusable::Documents(_))));
     }
 
     /// The tiles of an export, as golang.org/x/mod/sumdb/tlog wants them.

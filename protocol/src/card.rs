@@ -3,10 +3,12 @@
 //! A card decides nothing about membership: the charter names each member's first card by id. Addresses are not in it;
 //! a node signs its own.
 
+mod draft;
 mod succession;
 
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
+pub use draft::CardDraft;
 pub use succession::SuccessionError;
 
 use crate::codec::{self, CodecError};

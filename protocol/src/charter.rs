@@ -94,6 +94,15 @@ pub struct Witnesses {
     pub quorum: u16,
 }
 
+impl Witnesses {
+    /// These, and as many as nothing else has been said about: more than two thirds of those other than the log's own member.
+    pub fn standard(members: Vec<MemberId>) -> Self {
+        let others = members.len().saturating_sub(1);
+        let quorum = (others * 2 / 3 + 1).min(others);
+        Self { members, quorum: u16::try_from(quorum).unwrap_or(u16::MAX) }
+    }
+}
+
 /// A word of the vocabulary.
 #[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
 pub struct Label {

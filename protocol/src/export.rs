@@ -4,13 +4,16 @@
 //! Writes nothing: whoever has a disk asks for names and bytes. What an auditor makes of an export is in
 //! [`audit`](crate::audit), which shares the names with this module and no computation.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::armor::{self, Document};
-use crate::charter::Genesis;
+use crate::card::Card;
+use crate::charter::{Charter, Genesis, GenesisError};
 use crate::digest::Digest;
 use crate::evidence::Accused;
 use crate::federation::Federation;
+use crate::governance::{Governance, GovernanceError};
 use crate::names::{LogId, MemberId};
 use crate::tree::tile::{TILE_WIDTH, Tile, TileKind};
 use crate::tree::{empty_root, node_hash};
@@ -68,17 +71,98 @@ pub fn bundle(kind: TileKind, index: u64, size: u64) -> Tile {
     Tile { kind, index, width: u16::try_from(width).expect("at most 256") }
 }
 
-/// The documents of a federation by their files: each charter with its signatures, and each card.
-pub fn documents(genesis: &Genesis) -> Vec<(String, String)> {
-    let approvals = genesis.approvals().iter().cloned().map(Document::Approval);
-    let signed: Vec<_> =
-        std::iter::once(Document::Charter(Box::new(genesis.charter().clone()))).chain(approvals).collect();
-    let mut files = vec![(charter(genesis.charter().body().version), armor::write(&signed))];
-    for document in genesis.cards().values() {
-        let file = card(document.body().member, document.body().counter);
-        files.push((file, armor::write([&Document::Card(Box::new(document.clone()))])));
+/// The documents of a federation by their files: each adopted charter with its signatures, and each card that is held.
+pub fn documents(governance: &Governance) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for (adopted, approvals) in governance.charters() {
+        let approvals = approvals.into_iter().cloned().map(Document::Approval);
+        let signed: Vec<_> = std::iter::once(Document::Charter(Box::new(adopted.clone()))).chain(approvals).collect();
+        files.push((charter(adopted.body().version), armor::write(&signed)));
+    }
+    let federation = governance.federation();
+    for held in governance.cards() {
+        files.push((file_of(held, &federation), armor::write([&Document::Card(Box::new(held.clone()))])));
     }
     files
+}
+
+/// The file of a card: under its number if it is or was in force, else with its id as well.
+pub(crate) fn file_of(held: &Card, federation: &Federation) -> String {
+    let (member, counter) = (held.body().member, held.body().counter);
+    let line = federation.line(member).map(|line| line.cards.as_slice()).unwrap_or_default();
+    if line.iter().any(|known| known.id() == held.id()) {
+        card(member, counter)
+    } else {
+        format!("{CARDS}/{member}-{counter}-{}.card", held.id())
+    }
+}
+
+/// Why documents are not those of a federation.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum DocumentsError {
+    /// No charter.
+    #[error("there is no charter in it")]
+    NoCharter,
+    /// Charter, signatures and cards of version 0 that do not go together.
+    #[error("charter, signatures and cards do not go together")]
+    Genesis(#[from] GenesisError),
+    /// A later one that does not hold.
+    #[error("version {version} of the charter does not hold")]
+    Charter {
+        /// Which.
+        version: u64,
+        /// Why.
+        #[source]
+        error: GovernanceError,
+    },
+    /// A later one that has too few signatures, or lacks cards.
+    #[error("version {0} of the charter lacks signatures or cards")]
+    Incomplete(u64),
+    /// Two charters of one version.
+    #[error("there are two charters of version {0}")]
+    TwoCharters(u64),
+}
+
+/// The federation of a chain of charters with signatures and cards, everything verified anew. Cards that nothing speaks for are
+/// passed over.
+pub fn governance(documents: Vec<Document>) -> Result<(Genesis, Governance), DocumentsError> {
+    let (mut charters, mut cards, mut approvals) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for document in documents {
+        match document {
+            Document::Charter(charter) => {
+                let version = charter.body().version;
+                if charters.insert(version, *charter).is_some() {
+                    return Err(DocumentsError::TwoCharters(version));
+                }
+            }
+            Document::Card(card) => cards.push(*card),
+            Document::Approval(approval) => approvals.push(approval),
+            Document::Proposal(_) | Document::Draft(_) | Document::Invitation(_) => {}
+        }
+    }
+    let first = charters.remove(&0).ok_or(DocumentsError::NoCharter)?;
+    let of = |charter: &Charter| approvals.iter().filter(|a| a.charter == charter.id()).cloned().collect::<Vec<_>>();
+    let (begun, later): (Vec<Card>, Vec<Card>) = cards.into_iter().partition(|card| card.body().counter == 0);
+    let signed = of(&first);
+    let founders: Vec<Card> = begun.iter().filter(|card| first.member(card.body().member).is_some()).cloned().collect();
+    let genesis = Genesis::open(first, &founders, signed)?;
+    let mut governance = Governance::new(&genesis);
+    // Each names the cards that it needs, whichever they are.
+    let named: Vec<Card> = begun.into_iter().chain(later.iter().cloned()).collect();
+    for (version, charter) in charters {
+        let (id, signed) = (charter.id(), of(&charter));
+        let taken = governance.take_charter(charter, signed, named.clone());
+        taken.map_err(|error| DocumentsError::Charter { version, error })?;
+        if governance.tip().id() != id {
+            return Err(DocumentsError::Incomplete(version));
+        }
+    }
+    let mut later = later;
+    later.sort_by_key(|card| (card.body().member, card.body().counter, card.id()));
+    for card in later {
+        let _nobody_speaks_for_it = governance.take_card(card);
+    }
+    Ok((genesis, governance))
 }
 
 /// The policy by which tools of others say whether a checkpoint is settled: the logs, the witnesses, and how many of them.
@@ -88,9 +172,13 @@ pub fn policy(federation: &Federation) -> String {
         writeln!(text, "log {key}").expect("writing to memory");
     }
     let witnesses = &federation.charter().body().witnesses;
-    let names: Vec<String> = witnesses.members.iter().map(|member| format!("{member}/witness")).collect();
-    for (member, name) in witnesses.members.iter().zip(&names) {
-        writeln!(text, "witness {name} {}", federation.witnesses()[member]).expect("writing to memory");
+    let mut names = Vec::new();
+    for member in &witnesses.members {
+        // One whose card says that it leaves cosigns no more.
+        let Some(key) = federation.witnesses().get(member) else { continue };
+        let name = format!("{member}/witness");
+        writeln!(text, "witness {name} {key}").expect("writing to memory");
+        names.push(name);
     }
     writeln!(text, "group witnesses {} {}", witnesses.quorum, names.join(" ")).expect("writing to memory");
     text.push_str("quorum witnesses\n");

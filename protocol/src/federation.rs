@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::card::{Card, End};
-use crate::charter::{Charter, Departure, Genesis};
+use crate::charter::{Charter, Departure, Genesis, Witnesses};
 use crate::digest::CardId;
 use crate::key::PublicKey;
 use crate::names::{LogId, MemberId, OriginPrefix};
@@ -21,6 +21,7 @@ pub struct Federation {
     witnesses: BTreeMap<MemberId, VerifierKey>,
     nodes: HashMap<PublicKey, MemberId>,
     cards: BTreeMap<MemberId, Line>,
+    sets: Vec<Witnesses>,
     shared: BTreeSet<PublicKey>,
 }
 
@@ -91,16 +92,23 @@ impl Federation {
             |(&member, card): (&MemberId, &Card)| (member, Line { cards: vec![card.clone()], ..Line::default() });
         let lines = genesis.cards().iter().map(line).collect();
         let governance = genesis.charter().body().members.iter().map(|member| (member.governance, member.id)).collect();
-        Self::of(genesis.charter().clone(), lines, &governance)
+        Self::of(genesis.charter().clone(), lines, &governance, Vec::new())
     }
 
     /// The federation of a charter, with the cards of all members and former members; `governance` are the governance keys
-    /// of all charters up to this one.
-    pub fn of(charter: Charter, cards: BTreeMap<MemberId, Line>, governance: &BTreeMap<PublicKey, MemberId>) -> Self {
+    /// of all charters up to this one, `sets` the witness sets of those before it.
+    pub fn of(
+        charter: Charter,
+        cards: BTreeMap<MemberId, Line>,
+        governance: &BTreeMap<PublicKey, MemberId>,
+        mut sets: Vec<Witnesses>,
+    ) -> Self {
+        sets.retain(|set| *set != charter.body().witnesses);
+        sets.push(charter.body().witnesses.clone());
         let origins = charter.origins();
         let shared = shared(&cards, governance);
         let (logs, states, witnesses, nodes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), HashMap::new());
-        let mut federation = Self { charter, origins, logs, states, witnesses, nodes, cards, shared };
+        let mut federation = Self { charter, origins, logs, states, witnesses, nodes, cards, sets, shared };
         let lines: Vec<_> = federation.cards.iter().map(|(member, line)| (*member, line.clone())).collect();
         for (member, line) in lines {
             federation.add(member, &line);
@@ -220,6 +228,11 @@ impl Federation {
             keys.extend(cosigned.into_iter().map(|key| (member, verifier(&name, KeyType::Cosigner, key))));
         }
         keys
+    }
+
+    /// The witness sets of all charters up to the one in force, which is the last one.
+    pub fn witness_sets(&self) -> &[Witnesses] {
+        &self.sets
     }
 
     /// The witnesses whose cosignatures count for a log, with their keys: those of the charter, without the log's own member.

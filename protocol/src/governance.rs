@@ -15,6 +15,7 @@ mod cards;
 pub mod document;
 pub mod double_vote;
 mod health;
+pub mod invitation;
 mod keep;
 pub mod stored;
 pub mod summary;
@@ -30,11 +31,12 @@ pub use cards::CardRefusal;
 pub use document::{Document, DocumentError, MAX_DOCUMENT};
 pub use double_vote::{DoubleVote, DoubleVoteError};
 pub use health::Health;
+pub use invitation::{Host, Invitation};
 pub use stored::Stored;
 pub use summary::{Answer, Position, Summary};
 
 use crate::card::{Card, CardBody};
-use crate::charter::{AmendmentError, Approval, Charter, Genesis, Tally};
+use crate::charter::{AmendmentError, Approval, Charter, Genesis, Tally, Witnesses};
 use crate::digest::{CardId, CharterId, NetworkId};
 use crate::federation::{Federation, Line};
 use crate::key::PublicKey;
@@ -431,6 +433,11 @@ impl Governance {
         documents
     }
 
+    /// A charter that is held, with its signatures and the cards that it names.
+    pub fn documents_of(&self, id: CharterId) -> Option<Vec<Document>> {
+        Some(self.document(self.tree.get(id)?))
+    }
+
     /// A charter with its signatures and with the cards that it names.
     fn document(&self, held: &Held) -> Vec<Document> {
         let named = self.named(held).into_iter().filter_map(|(member, id)| self.cards.get(&member)?.line_to(id));
@@ -537,7 +544,14 @@ impl Governance {
         if !is_same {
             self.keys = self.tree.governance(tip.id());
         }
-        self.federation = Arc::new(Federation::of(tip, lines, &self.keys));
+        let mut sets: Vec<Witnesses> = Vec::new();
+        for (charter, _) in self.charters() {
+            let set = &charter.body().witnesses;
+            if sets.last() != Some(set) {
+                sets.push(set.clone());
+            }
+        }
+        self.federation = Arc::new(Federation::of(tip, lines, &self.keys, sets));
         let federation = &self.federation;
         self.addresses.retain(|node, _| federation.nodes().contains_key(node));
     }

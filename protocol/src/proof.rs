@@ -15,17 +15,20 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 pub use not_live::{NotLive, NotLiveFault};
 
-use crate::card::{Card, CardError, MAX_CARD};
-use crate::charter::{Charter, CharterError, MAX_CHARTER, MAX_WITNESSES};
+use crate::armor::Document;
+use crate::audit::cosigned;
+use crate::card::{Card, CardError};
+use crate::charter::{Approval, Charter, CharterError};
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::codec::{self, CodecError};
 use crate::content_hash::ContentHash;
-use crate::cosignature::Cosignature;
 use crate::digest::{Digest, NetworkId};
+use crate::export::{self, DocumentsError};
+use crate::governance::Governance;
 use crate::names::{LogId, MemberId};
-use crate::note::{KeyType, MAX_NOTE, Note, NoteError, VerifierKey};
+use crate::note::{MAX_NOTE, Note, NoteError};
 use crate::opening::{MAX_OPENING, Opening, commitment};
-use crate::statement::{Leaf, MAX_LEAF, Position, Statement};
+use crate::statement::{Leaf, Position, Statement};
 use crate::time::Timestamp;
 use crate::tree::leaf_hash;
 use crate::tree::proof::{MAX_PROOF, ProofError, verify_inclusion};
@@ -36,9 +39,8 @@ const HEADER: &str = "c2sp.org/tlog-proof@v1\n";
 /// The version of `extra` that this software writes.
 const FORMAT: u64 = 1;
 
-/// Longest `extra`, in bytes: a charter, the cards of author and witnesses, a leaf, an opening.
-const MAX_EXTRA: usize =
-    MAX_CHARTER + (MAX_WITNESSES + 1) * (MAX_CARD + 8) + MAX_LEAF + MAX_OPENING + NotLive::MAX + 64;
+/// Longest `extra`, in bytes: a leaf, an opening, and the charters and cards of a large federation over many years.
+const MAX_EXTRA: usize = 8 * 1024 * 1024;
 
 /// Longest file, in bytes.
 pub const MAX_FILE: usize = MAX_EXTRA / 3 * 4 + MAX_PROOF * 45 + MAX_NOTE + 256;
@@ -62,22 +64,22 @@ pub struct Extra {
     format: u64,
     leaf: ByteBuf,
     opening: Option<ByteBuf>,
-    charter: ByteBuf,
+    charters: Vec<ByteBuf>,
+    approvals: Vec<Approval>,
     cards: Vec<ByteBuf>,
     not_live: Option<NotLive>,
 }
 
 impl Extra {
-    /// Of a leaf and what opens it, with the charter and the cards of the author and of witnesses.
-    pub fn new<'a>(
-        leaf: Vec<u8>,
-        opening: Option<Vec<u8>>,
-        charter: &Charter,
-        cards: impl IntoIterator<Item = &'a Card>,
-    ) -> Self {
-        let cards = cards.into_iter().map(|card| card.bytes().to_vec().into()).collect();
+    /// Of a leaf and what opens it, with all charters, the signatures on them, and the cards.
+    pub fn new(leaf: Vec<u8>, opening: Option<Vec<u8>>, governance: &Governance) -> Self {
         let (leaf, opening) = (leaf.into(), opening.map(ByteBuf::from));
-        Self { format: FORMAT, leaf, opening, charter: charter.bytes().to_vec().into(), cards, not_live: None }
+        let charters = governance.charters().map(|(charter, _)| charter.bytes().to_vec().into()).collect();
+        let approvals = governance.charters().flat_map(|(_, approvals)| approvals).cloned().collect();
+        let mut cards: Vec<&Card> = governance.cards().collect();
+        cards.sort_by_key(|card| (card.body().member, card.body().counter, card.id()));
+        let cards = cards.into_iter().map(|card| card.bytes().to_vec().into()).collect();
+        Self { format: FORMAT, leaf, opening, charters, approvals, cards, not_live: None }
     }
 
     /// What the leaf, which is a `state`, proves not to be live.
@@ -107,9 +109,9 @@ pub enum ProofFault {
     /// The charter.
     #[error("its charter does not hold")]
     Charter(#[from] CharterError),
-    /// A charter of a later version cannot be followed back to the id yet.
-    #[error("its charter is version {0}; this version of hashmesh can only follow version 0 back to the network id")]
-    LaterCharter(u64),
+    /// Charters and cards do not lead from the network id to the author's key.
+    #[error("charters, signatures and cards in it do not go together")]
+    Documents(#[from] DocumentsError),
     /// Another federation.
     #[error("it is of network {found}, not of {wanted}")]
     OtherNetwork {
@@ -121,9 +123,6 @@ pub enum ProofFault {
     /// A card.
     #[error("a card in it does not hold")]
     Card(#[from] CardError),
-    /// A card that the charter does not name.
-    #[error("the card of {0} in it is not the one that the charter names")]
-    OtherCard(MemberId),
     /// The log of nobody whose card is there.
     #[error("{0:?} is the log of nobody whose card is in it")]
     Stranger(String),
@@ -203,21 +202,24 @@ impl Proof {
     /// Checks everything, with nothing else at hand. `network` is the id of the federation, from anywhere but the proof; without
     /// it the proof may be of a federation that somebody has made up.
     pub fn check(&self, network: Option<NetworkId>) -> Result<Proven, ProofFault> {
-        let charter = Charter::read(&self.extra.charter)?;
-        let found = charter.network();
+        let mut documents = Vec::new();
+        for bytes in &self.extra.charters {
+            documents.push(Document::Charter(Box::new(Charter::read(bytes)?)));
+        }
+        for bytes in &self.extra.cards {
+            documents.push(Document::Card(Box::new(Card::read(bytes)?)));
+        }
+        documents.extend(self.extra.approvals.iter().cloned().map(Document::Approval));
+        let (genesis, governance) = export::governance(documents)?;
+        let found = genesis.charter().network();
         if let Some(wanted) = network.filter(|wanted| *wanted != found) {
             return Err(ProofFault::OtherNetwork { found, wanted });
         }
-        if charter.body().version != 0 {
-            return Err(ProofFault::LaterCharter(charter.body().version));
-        }
-        let cards = self.cards(&charter)?;
-        let origins = charter.origins();
+        let federation = governance.federation();
         let origin = self.checkpoint.text().lines().next().unwrap_or_default();
         let stranger = || ProofFault::Stranger(origin.chars().take(200).collect());
-        let log = origins.log(origin).ok_or_else(stranger)?;
-        let author = cards.iter().find(|card| card.body().member == log.member && card.body().epoch == log.epoch);
-        let key = VerifierKey::new(origin, KeyType::Log, author.ok_or_else(stranger)?.body().log)?;
+        let log = federation.origins().log(origin).ok_or_else(stranger)?;
+        let key = federation.logs().get(&log).ok_or_else(stranger)?.clone();
         let signed = SignedCheckpoint::open(self.checkpoint.clone(), &key)?;
         let hash = leaf_hash(&self.extra.leaf);
         verify_inclusion(hash, self.index, signed.size(), signed.root(), &self.path)?;
@@ -229,24 +231,15 @@ impl Proof {
             _ => Err(NotLiveFault::NoState),
         });
         let not_live = not_live.transpose()?;
-        let (cosigned, settled) = self.cosigned(&charter, &cards, log)?;
-        let checkpoint = signed.checkpoint().clone();
-        Ok(Proven { charter, log, index: self.index, leaf, hash, not_live, checkpoint, cosigned, settled })
-    }
-
-    /// The cards, each of which the charter names.
-    fn cards(&self, charter: &Charter) -> Result<Vec<Card>, ProofFault> {
-        let mut cards = Vec::new();
-        for bytes in self.extra.cards.iter().take(MAX_WITNESSES + 1) {
-            let card = Card::read(bytes)?;
-            let member = card.body().member;
-            let named = charter.member(member).filter(|named| named.card == card.id());
-            if named.is_none_or(|named| named.governance != card.body().governance) {
-                return Err(ProofFault::OtherCard(member));
-            }
-            cards.push(card);
+        let (cosigned, bad) = cosigned::witnessed(&federation, log, &self.checkpoint);
+        if let Some(member) = bad.first() {
+            return Err(ProofFault::Cosignature(*member));
         }
-        Ok(cards)
+        let (settled, _) = cosigned::settled(&federation, log, &self.checkpoint);
+        let cosigned = cosigned.into_iter().collect();
+        let checkpoint = signed.checkpoint().clone();
+        let charter = governance.tip().clone();
+        Ok(Proven { charter, log, index: self.index, leaf, hash, not_live, checkpoint, cosigned, settled })
     }
 
     fn open(&self, leaf: &Leaf) -> Result<Option<ContentHash>, ProofFault> {
@@ -258,30 +251,7 @@ impl Proof {
         let hash = || Opening::decode(opening).ok()?.content_hash(leaf.statement.hash_kind()?);
         Ok(hash())
     }
-
-    /// Who has cosigned the checkpoint, of those whose cards are there; and when it was settled.
-    fn cosigned(&self, charter: &Charter, cards: &[Card], log: LogId) -> Result<Cosigned, ProofFault> {
-        let witnesses = &charter.body().witnesses;
-        let mut cosigned = Vec::new();
-        for &member in witnesses.members.iter().filter(|member| **member != log.member) {
-            let Some(card) = cards.iter().find(|card| card.body().member == member) else { continue };
-            let key = VerifierKey::new(&charter.origins().witness(member), KeyType::Cosigner, card.body().witness)?;
-            let of_key = self.checkpoint.signatures().iter().filter(|l| l.id == key.id() && l.name == key.name());
-            for (number, line) in of_key.enumerate() {
-                let held = Cosignature::open(self.checkpoint.text(), line, &key);
-                let held = held.ok().filter(|_| number == 0).ok_or(ProofFault::Cosignature(member))?;
-                cosigned.push((member, held.time()));
-            }
-        }
-        let mut times: Vec<_> = cosigned.iter().map(|(_, time)| *time).collect();
-        times.sort();
-        let settled = times.get(usize::from(witnesses.quorum).saturating_sub(1)).copied();
-        Ok((cosigned, settled))
-    }
 }
-
-/// Witnesses with their times, and when that was enough.
-type Cosigned = (Vec<(MemberId, Timestamp)>, Option<Timestamp>);
 
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -307,7 +277,7 @@ mod tests {
         let note = if cosigned { world.cosigned(size, 50) } else { world.checkpoint(size).note().to_string() };
         let (leaf, opening) = world.leaves[index].clone();
         let opening = (!opening.is_empty()).then_some(opening);
-        let extra = Extra::new(leaf, opening, world.genesis.charter(), world.genesis.cards().values());
+        let extra = Extra::new(leaf, opening, &Governance::new(&world.genesis));
         Proof { index: index as u64, path, checkpoint: Note::parse(note.as_bytes()).unwrap(), extra }
     }
 
@@ -344,9 +314,10 @@ mod tests {
         assert!(matches!(check(&|proof| proof.path[0].0[0] ^= 1), ProofFault::NotIncluded(_)));
         assert!(matches!(check(&|proof| proof.extra.leaf[30] ^= 1), ProofFault::NotIncluded(_)));
         assert_eq!(check(&|proof| proof.extra.opening.as_mut().unwrap()[9] ^= 1), ProofFault::Opening);
-        assert!(matches!(check(&|proof| proof.extra.cards.clear()), ProofFault::Stranger(_)));
+        assert!(matches!(check(&|proof| proof.extra.cards.clear()), ProofFault::Documents(_)));
+        assert!(matches!(check(&|proof| proof.extra.approvals.truncate(1)), ProofFault::Documents(_)));
         let other = crate::card::tests::card("acme", "FR", 9).bytes().to_vec();
-        assert!(matches!(check(&|proof| proof.extra.cards[0] = other.clone().into()), ProofFault::OtherCard(_)));
+        assert!(matches!(check(&|proof| proof.extra.cards[0] = other.clone().into()), ProofFault::Documents(_)));
         let bad = world.cosigned(10, 50).replace("AAAAAAAAADI", "AAAAAAAAADM");
         if bad != world.cosigned(10, 50) {
             let bad = Note::parse(bad.as_bytes()).unwrap();

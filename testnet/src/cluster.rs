@@ -159,6 +159,17 @@ impl Cluster {
         Ok(self.members.len() - 1)
     }
 
+    /// Sets up the node of somebody who is to become a member. It has joined nothing yet. It is counted after all members.
+    pub fn applies(&mut self, (id, name, jurisdiction): (&str, &str, &str)) -> anyhow::Result<usize> {
+        let address = format!("/ip4/127.0.0.1/tcp/{}", free_ports(1)?[0]);
+        let program = self.members[0].program.clone();
+        let member = Member { id: id.to_owned(), folder: Folder::new(self.root.join(id)), program, process: None };
+        let named = ["--member", id, "--name", name, "--jurisdiction", jurisdiction, "--listen", &address];
+        member.hashmesh(&[&["init"], &named[..]].concat())?;
+        self.members.push(member);
+        Ok(self.members.len() - 1)
+    }
+
     /// The folder that everything lies in.
     pub fn root(&self) -> &Path {
         &self.root

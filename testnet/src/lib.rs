@@ -6,4 +6,5 @@ pub mod demo;
 pub mod forger;
 pub mod founding;
 pub mod sim;
+pub mod story;
 pub mod tell;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use hashmesh_testnet::bench::Bench;
 use hashmesh_testnet::cluster::AS_HASHMESH;
 use hashmesh_testnet::demo::Demo;
+use hashmesh_testnet::story::Story;
 use hashmesh_testnet::tell::Unheard;
 
 /// Federations on one machine: to look at, and to measure.
@@ -21,6 +22,9 @@ struct Cli {
 enum Command {
     /// Run a federation of four real nodes on loopback and show what it does.
     Demo(Demo),
+    /// Let something happen to a federation of real nodes on loopback.
+    #[command(subcommand)]
+    Story(Story),
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match Cli::parse_from(arguments).command {
             Command::Demo(demo) => demo.run().await,
+            Command::Story(story) => story.run().await,
             Command::Bench(bench) => bench.run().await,
         }
     });

@@ -319,7 +319,10 @@ async fn answer_all(crab: Arc<Crab>, mut incoming: IncomingStreams, answers: Ans
         tokio::spawn(async move {
             while let Some(question) = frame(&mut stream).await {
                 let request = Request::decode(&question, crab.origins()).unwrap();
-                throw(&mut stream, &answers(&crab, request)).await;
+                // It knows of no other charters and cards than everybody.
+                let governs = matches!(request, Request::Documents(..));
+                let answer = if governs { crab.answer(&Answer::NotHeld) } else { answers(&crab, request) };
+                throw(&mut stream, &answer).await;
             }
         });
     }

@@ -26,7 +26,7 @@ use super::form::{
     ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneAnswer, SignAloneRequest, StatementForm,
     StatementsRequest,
 };
-use super::{View, export, log, metrics, off_thread, openapi, policy, proofs, query, status};
+use super::{View, export, govern, log, metrics, off_thread, openapi, policy, proofs, query, status};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
 use crate::sentence::sentence;
@@ -55,6 +55,13 @@ pub fn router(view: Arc<View>) -> Router {
         .route("/v1/quarantine/release", post(policy::release))
         .route("/v1/status", get(status::show))
         .route("/v1/log/{member}", get(log::show))
+        .route("/v1/governance", get(govern::show))
+        .route("/v1/charter/choose", post(govern::choose))
+        .route("/v1/charter/{id}", get(govern::charter))
+        .route("/v1/card/{member}", get(govern::card))
+        .route("/v1/ends/{member}", get(govern::ends))
+        .route("/v1/proposal", post(govern::proposal))
+        .route("/v1/documents", post(govern::submit))
         .route("/v1/proofs", post(proofs::prove))
         .route("/v1/export", post(export::begin))
         .route("/v1/export/{member}/{epoch}/checkpoints", get(export::checkpoints))
@@ -335,7 +342,7 @@ fn out_of_order(view: &View) -> Option<Problem> {
 }
 
 /// The driver is gone, with this reason.
-fn gone(view: &View) -> Problem {
+pub(super) fn gone(view: &View) -> Problem {
     let ending = || Problem::later("the node is shutting down; what was not answered may be repeated", 5);
     out_of_order(view).unwrap_or_else(ending)
 }

@@ -25,7 +25,6 @@ use super::error::Problem;
 use super::form::{CheckpointsAnswer, ExportAnswer, ExportRequest, ExportedFile, ExportedLog};
 use super::{View, off_thread};
 use crate::decisions::Actor;
-use crate::documents::Found;
 use crate::sentence::sentence;
 
 /// Most leaves in one answer: 16 tiles, at most 7 MB with the longest openings.
@@ -45,8 +44,6 @@ pub(super) async fn begin(
 ) -> Result<Response, Problem> {
     write_down(&view, actor, "export", json!({ "openings": request.openings }))?;
     let answer = off_thread(move || {
-        let genesis = Found::in_files(&[view.folder.genesis()]).and_then(|found| found.genesis());
-        let genesis = genesis.map_err(|error| unreadable(&error))?;
         let mut logs = Vec::new();
         for &log in view.federation().logs().keys() {
             let newest = view.archive.signed(log, 0, u64::MAX).map_err(|error| unreadable(&error))?;
@@ -54,7 +51,7 @@ pub(super) async fn begin(
                 logs.push(ExportedLog { member: log.member.to_string(), epoch: log.epoch, size });
             }
         }
-        let documents = export::documents(&genesis);
+        let documents = export::documents(&view.shared.governance.load().governance);
         let documents = documents.into_iter().map(|(file, text)| ExportedFile { file, text }).collect();
         let network = view.federation().charter().network().to_string();
         Ok(ExportAnswer { network, documents, evidence: evidence(&view)?, logs })

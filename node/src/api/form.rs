@@ -393,6 +393,7 @@ pub struct StatusAnswer {
     /// The federation.
     pub federation: FederationForm,
     /// Charters and cards.
+    #[serde(default)]
     pub governance: GovernanceForm,
     /// Where this node can be reached.
     pub listening: Vec<String>,
@@ -736,4 +737,209 @@ pub struct ChangeForm {
     /// What to do from then on. `none`: it is off the list.
     #[schema(value_type = String, examples("none", "review", "block"))]
     pub decision: Decision,
+}
+
+/// How many versions back a vote counts as recent, for `charter health`.
+pub const RECENT: u64 = 3;
+
+/// Answer to `GET /v1/governance`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct GovernanceAnswer {
+    /// The federation's name.
+    pub federation: String,
+    /// Its id.
+    pub network: String,
+    /// The charter in force.
+    pub charter: String,
+    /// Its version.
+    pub version: u64,
+    /// Since when it has been in force here.
+    pub since: String,
+    /// Whether the charter of this node's invitation is in the chain.
+    pub joined: bool,
+    /// Whether it may still give way to a better one with the same parent.
+    pub provisional: bool,
+    /// How many members must sign the next version.
+    pub threshold: usize,
+    /// How many more than that have signed one of the last versions; absent if fewer have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<usize>,
+    /// Between what an operator must choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<ConflictForm>,
+    /// The members.
+    pub members: Vec<MemberForm>,
+    /// The former members.
+    pub departed: Vec<MemberForm>,
+    /// The charters that were adopted, version 0 first.
+    pub versions: Vec<VersionForm>,
+    /// What is proposed, and what was valid and not adopted.
+    pub proposals: Vec<ProposalForm>,
+    /// Members that are proved to have voted twice.
+    pub double_votes: Vec<String>,
+    /// Where members' nodes say that they are.
+    pub addresses: Vec<(String, Vec<String>)>,
+}
+
+/// Two histories of charters.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ConflictForm {
+    /// The first version about which they differ.
+    pub version: u64,
+    /// The end of the one that was adopted here.
+    pub ours: String,
+    /// The end of the other one.
+    pub theirs: String,
+}
+
+/// A member, or a former one.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct MemberForm {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Where it answers to the law.
+    pub jurisdiction: String,
+    /// How it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<String>,
+    /// Its card in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<String>,
+    /// That card's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// Which of its logs is being written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u32>,
+    /// Cards of one number of which none is in force.
+    #[serde(default)]
+    pub rivals: Vec<String>,
+    /// The last version that it has signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voted: Option<u64>,
+}
+
+/// A charter that was adopted.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct VersionForm {
+    /// Its version.
+    pub version: u64,
+    /// Its id.
+    pub id: String,
+    /// Why it was made.
+    pub note: String,
+    /// Who has signed it.
+    pub signed: Vec<String>,
+    /// What it changed.
+    pub changes: Vec<String>,
+}
+
+/// A charter that was not adopted.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ProposalForm {
+    /// Its id.
+    pub id: String,
+    /// Its version.
+    pub version: u64,
+    /// Its attempt.
+    pub attempt: u16,
+    /// Why.
+    pub note: String,
+    /// Whether it would follow the charter in force.
+    pub follows: bool,
+    /// The members that have voted for it.
+    pub votes: Vec<String>,
+    /// So many must.
+    pub needed: usize,
+    /// Whose new governance key has not agreed yet.
+    pub no_consent: Vec<String>,
+    /// Members whose card it names is not here.
+    pub cards_missing: Vec<String>,
+    /// What it changes.
+    pub changes: Vec<String>,
+}
+
+/// Documents as text: `-----BEGIN HASHMESH …-----` blocks.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct TextAnswer {
+    /// The text.
+    pub text: String,
+}
+
+/// Body of `POST /v1/proposal`: one of the two.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TextRequest {
+    /// A charter that is held here, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charter: Option<String>,
+    /// A charter, and the cards that it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Body of `POST /v1/documents`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentsRequest {
+    /// The documents.
+    pub text: String,
+    /// Whether a card of this node's own member may end its log before what was signed in it and is not settled.
+    #[serde(default)]
+    pub cut: bool,
+}
+
+/// Answer to `POST /v1/documents` and `POST /v1/charter/choose`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct DocumentsAnswer {
+    /// What became of each.
+    pub results: Vec<DocumentResult>,
+    /// The charter in force now.
+    pub charter: String,
+    /// Its version.
+    pub version: u64,
+}
+
+/// What became of a document.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct DocumentResult {
+    /// Which.
+    pub document: String,
+    /// `known`, `kept`, `adopted` (another charter is in force now), `in force` (a card), `disputed`, `double vote`,
+    /// `charter_conflict`; absent if it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Body of `POST /v1/charter/choose`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChooseRequest {
+    /// The charter to go on from.
+    pub charter: String,
+}
+
+/// Answer to `GET /v1/ends/{member}`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct EndsAnswer {
+    /// One an epoch, from 0 on.
+    pub ends: Vec<EndForm>,
+}
+
+/// Where a log ends.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct EndForm {
+    /// Which.
+    pub epoch: u32,
+    /// After so many leaves.
+    pub size: u64,
+    /// The root over them.
+    pub root: String,
+    /// How many leaves are held here.
+    pub held: u64,
 }

@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use hashmesh_protocol::audit::settled_at;
 use hashmesh_protocol::bundle;
-use hashmesh_protocol::charter::Genesis;
 use hashmesh_protocol::content_hash::ContentHash;
+use hashmesh_protocol::governance::Governance;
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::note::Note;
 use hashmesh_protocol::proof::{Extra, NotLive, Proof};
@@ -25,7 +25,6 @@ use super::export::unreadable;
 use super::form::{ProofForm, ProofsAnswer, ProofsRequest};
 use super::{View, off_thread};
 use crate::decisions::Actor;
-use crate::documents::Found;
 use crate::store::StoreError;
 
 /// Checkpoints that are looked at for one that is settled, from the newest on.
@@ -58,11 +57,10 @@ pub(super) async fn prove(
     // Neither here nor elsewhere does the decision log hold hashes.
     write_down(&view, actor, "prove", json!({ "statements": places.len() }))?;
     let answer = off_thread(move || {
-        let genesis = Found::in_files(&[view.folder.genesis()]).and_then(|found| found.genesis());
-        let genesis = genesis.map_err(|error| unreadable(&error))?;
+        let stored = view.shared.governance.load();
         let proofs: Vec<_> = places
             .into_iter()
-            .map(|(log, index)| one(&view, &genesis, (log, index), not_live))
+            .map(|(log, index)| one(&view, &stored.governance, (log, index), not_live))
             .collect::<Result<_, _>>()?;
         if proofs.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "nobody says anything about this hash now"));
@@ -130,7 +128,7 @@ fn around(view: &View, log: LogId, leaf: &[u8], position: Position) -> Result<No
 
 fn one(
     view: &View,
-    genesis: &Genesis,
+    governance: &Governance,
     (log, index): (LogId, u64),
     not_live: Option<Position>,
 ) -> Result<ProofForm, Problem> {
@@ -142,10 +140,8 @@ fn one(
     let leaf = first(&bundles.leaves).unwrap_or_default();
     let opening = first(&bundles.openings).filter(|opening| !opening.is_empty());
     let path = inclusion(&*view.archive, log, index, size).map_err(|error| unreadable(&error))?;
-    let witnesses = &genesis.charter().body().witnesses.members;
-    let cards = genesis.cards().iter().filter(|(id, _)| **id == log.member || witnesses.contains(id));
     let not_live = not_live.map(|position| around(view, log, &leaf, position)).transpose()?;
-    let extra = Extra::new(leaf, opening, genesis.charter(), cards.map(|(_, card)| card));
+    let extra = Extra::new(leaf, opening, governance);
     let extra = not_live.into_iter().fold(extra, Extra::not_live);
     let text = Proof { index, path, checkpoint, extra }.to_string();
     Ok(ProofForm { member: log.member.to_string(), epoch: log.epoch, index, text })

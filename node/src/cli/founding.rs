@@ -1,22 +1,21 @@
-//! Founding a federation: init, cards, the charter, joining.
+//! Founding: a node's keys and first card, and the first charter.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use hashmesh_protocol::armor::{self, Document};
 use hashmesh_protocol::card::{Application, Card};
-use hashmesh_protocol::charter::{Charter, Label, Parameters, found};
+use hashmesh_protocol::charter::{Label, Parameters, found};
 use hashmesh_protocol::names::{FederationName, Jurisdiction, MemberId};
 use hashmesh_protocol::policy::Policy;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::table::table;
-use super::{Context, Done, write_out};
+use super::{Context, Done};
 use crate::config::Config;
-use crate::documents::{Found, write_genesis};
+use crate::documents::Found;
 use crate::folder::{read_text, write_new};
 use crate::keys;
 use crate::making::Making;
@@ -45,7 +44,7 @@ pub(super) struct Init {
     governance: Option<PathBuf>,
 }
 
-fn governance_folder(context: &Context, given: Option<&PathBuf>) -> PathBuf {
+pub(super) fn governance_folder(context: &Context, given: Option<&PathBuf>) -> PathBuf {
     given.cloned().unwrap_or_else(|| {
         let mut name = context.folder.root().as_os_str().to_owned();
         name.push("-governance");
@@ -127,66 +126,6 @@ impl Init {
     }
 }
 
-/// Look at cards.
-#[derive(Debug, Subcommand)]
-pub(super) enum CardCommand {
-    /// Verify cards and show what they say.
-    Show {
-        /// The files.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
-}
-
-impl CardCommand {
-    pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let Self::Show { files } = self;
-        let found = Found::in_files(&files)?;
-        if found.cards.is_empty() {
-            bail!("no card in these files");
-        }
-        let forms: Vec<_> = found.cards.iter().map(card_form).collect();
-        context.print(&forms, || {
-            let rows = found.cards.iter().map(|card| {
-                let body = card.body();
-                let (name, place) = body.application.as_ref().map_or((String::new(), String::new()), |application| {
-                    (application.name.clone(), application.jurisdiction.to_string())
-                });
-                vec![body.member.to_string(), name, place, body.counter.to_string(), card.id().to_string()]
-            });
-            table(&["MEMBER", "NAME", "JURISDICTION", "NUMBER", "ID"], &rows.collect::<Vec<_>>())
-        })?;
-        Ok(Done::Whole)
-    }
-}
-
-fn card_form(card: &Card) -> serde_json::Value {
-    let body = card.body();
-    json!({
-        "member": body.member, "id": card.id(), "counter": body.counter,
-        "name": body.application.as_ref().map(|application| &application.name),
-        "jurisdiction": body.application.as_ref().map(|application| application.jurisdiction),
-        "governance": body.governance, "log": body.log, "witness": body.witness, "nodes": body.nodes,
-        "epoch": body.epoch,
-    })
-}
-
-/// Found a federation: build, sign and look at its charter.
-#[derive(Debug, Subcommand)]
-pub(super) enum CharterCommand {
-    /// Build the first charter from the founders' cards. Whoever builds it from the same cards, labels and limits gets the
-    /// same bytes.
-    New(New),
-    /// Sign a charter with the governance key.
-    Sign(Sign),
-    /// Verify a charter and show what it says and who has signed it.
-    Show {
-        /// The charter, and further files with cards and signatures.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
-}
-
 /// Build the first charter from the founders' cards.
 #[derive(Args, Debug)]
 pub(super) struct New {
@@ -233,7 +172,7 @@ const LABELS: [(u16, &str, &str); 4] = [
 ];
 
 impl New {
-    fn run(self, context: &Context) -> anyhow::Result<Done> {
+    pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
         let found_cards = Found::in_files(&self.cards)?;
         let labels = self.labels()?;
         let parameters = self.parameters()?;
@@ -270,180 +209,36 @@ impl New {
             };
             return Ok(LABELS.map(label).to_vec());
         };
-        let file: LabelsFile =
-            toml::from_str(&read_text(path, 1 << 20)?).with_context(|| path.display().to_string())?;
-        let label = |form: LabelForm| Label {
-            code: form.code,
-            name: form.name,
-            description: form.description,
-            retention_days: form.retention_days,
-        };
-        Ok(file.label.into_iter().map(label).collect())
+        read_labels(path)
     }
 
     fn parameters(&self) -> anyhow::Result<Parameters> {
         let mut parameters = Parameters::standard();
         if let Some(path) = &self.limits {
-            let changed: BTreeMap<String, u64> =
-                toml::from_str(&read_text(path, 1 << 20)?).with_context(|| path.display().to_string())?;
-            for (name, value) in changed {
-                parameters.set(&name, value).with_context(|| path.display().to_string())?;
-            }
+            set_limits(&mut parameters, path)?;
         }
         Ok(parameters)
     }
 }
 
-/// Sign a charter with the governance key.
-///
-/// Works on a machine without a network. What is signed is shown first.
-#[derive(Args, Debug)]
-pub(super) struct Sign {
-    /// The charter.
-    charter: PathBuf,
-    /// The governance key; that beside the data folder if absent.
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
-    /// Where to write the signature; MEMBER.sig if absent.
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
+/// Reads a vocabulary.
+pub(super) fn read_labels(path: &Path) -> anyhow::Result<Vec<Label>> {
+    let file: LabelsFile = toml::from_str(&read_text(path, 1 << 20)?).with_context(|| path.display().to_string())?;
+    let label = |form: LabelForm| Label {
+        code: form.code,
+        name: form.name,
+        description: form.description,
+        retention_days: form.retention_days,
+    };
+    Ok(file.label.into_iter().map(label).collect())
 }
 
-impl Sign {
-    fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let found = Found::in_files(&[&self.charter])?;
-        let charter = found.charter()?;
-        let path = self.key.unwrap_or_else(|| governance_folder(context, None).join(keys::GOVERNANCE));
-        let key = keys::load_one(&path)?;
-        let member = charter.body().members.iter().find(|member| member.governance == key.public());
-        let Some(member) = member else {
-            bail!("the key in {} is no member's governance key in this charter", path.display());
-        };
-        let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{}.sig", member.id)));
-        if !context.json {
-            write_out(&format!("{}\n", describe(charter)))?;
-        }
-        let approval = charter.approve(member.id, &key);
-        write_new(&output, 0o644, armor::write(&[Document::Approval(approval)]).as_bytes())?;
-        let result = json!({ "charter": charter.id(), "member": member.id, "file": output });
-        context.print(&result, || {
-            format!("{} has signed charter {}\nsignature: {}\n", member.id, charter.id(), output.display())
-        })?;
-        Ok(Done::Whole)
+/// Sets limits as a file wants them.
+pub(super) fn set_limits(parameters: &mut Parameters, path: &Path) -> anyhow::Result<()> {
+    let changed: BTreeMap<String, u64> =
+        toml::from_str(&read_text(path, 1 << 20)?).with_context(|| path.display().to_string())?;
+    for (name, value) in changed {
+        parameters.set(&name, value).with_context(|| path.display().to_string())?;
     }
-}
-
-impl CharterCommand {
-    pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
-        match self {
-            Self::New(new) => new.run(context),
-            Self::Sign(sign) => sign.run(context),
-            Self::Show { files } => show(context, &files),
-        }
-    }
-}
-
-fn show(context: &Context, files: &[PathBuf]) -> anyhow::Result<Done> {
-    let found = Found::in_files(files)?;
-    let charter = found.charter()?;
-    let mut signed = Vec::new();
-    for approval in &found.approvals {
-        charter.verify_approval(approval)?;
-        signed.push(approval.member);
-    }
-    signed.sort();
-    signed.dedup();
-    let body = charter.body();
-    let missing: Vec<_> = body.members.iter().map(|member| member.id).filter(|id| !signed.contains(id)).collect();
-    let members = body.members.iter().map(|member| {
-        json!({
-            "id": member.id, "name": member.name, "jurisdiction": member.jurisdiction,
-            "governance": member.governance, "card": member.card,
-        })
-    });
-    let labels = body.labels.iter().map(|label| {
-        json!({
-            "code": label.code, "name": label.name, "description": label.description,
-            "retention_days": label.retention_days,
-        })
-    });
-    let form = json!({
-        "id": charter.id(), "network": charter.network(), "version": body.version, "federation": body.federation,
-        "members": members.collect::<Vec<_>>(), "labels": labels.collect::<Vec<_>>(),
-        "witnesses": body.witnesses.members, "witness_quorum": body.witnesses.quorum,
-        "threshold": [body.threshold.numerator, body.threshold.denominator],
-        "limits": body.parameters.entries().into_iter().collect::<BTreeMap<_, _>>(),
-        "signed": signed, "missing": missing,
-    });
-    context.print(&form, || {
-        let names = |ids: &[MemberId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let missing = if missing.is_empty() { "nobody".to_owned() } else { names(&missing) };
-        format!("{}\nsigned by: {}\nmissing:   {missing}\n", describe(charter), names(&signed))
-    })?;
-    Ok(Done::Whole)
-}
-
-/// A charter for people.
-fn describe(charter: &Charter) -> String {
-    let body = charter.body();
-    let members: Vec<_> = body
-        .members
-        .iter()
-        .map(|m| vec![m.id.to_string(), m.name.clone(), m.jurisdiction.to_string(), m.governance.to_string()])
-        .collect();
-    let labels: Vec<_> = body
-        .labels
-        .iter()
-        .map(|label| vec![label.code.to_string(), label.name.clone(), label.description.clone()])
-        .collect();
-    let limits: Vec<_> =
-        body.parameters.entries().into_iter().map(|(name, value)| vec![name.to_owned(), value.to_string()]).collect();
-    format!(
-        "charter {id}\nfederation {federation}, version {version}\n\n{members}\n{labels}\n\
-         witnesses: {witnesses}; {quorum} of the others settle a checkpoint\n\
-         next version: {threshold} of {count} members must sign\n\n{limits}",
-        id = charter.id(),
-        federation = body.federation,
-        version = body.version,
-        members = table(&["MEMBER", "NAME", "JURISDICTION", "GOVERNANCE KEY"], &members),
-        labels = table(&["CODE", "LABEL", "MEANING"], &labels),
-        witnesses = body.witnesses.members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        quorum = body.witnesses.quorum,
-        threshold = body.threshold.threshold(body.members.len()),
-        count = body.members.len(),
-        limits = table(&["LIMIT", "VALUE (times in ms)"], &limits),
-    )
-}
-
-/// Join a federation: verify its charter, cards and signatures, and keep them.
-#[derive(Args, Debug)]
-pub(super) struct Join {
-    /// The charter, and further files with cards and signatures if they are not in it.
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
-}
-
-impl Join {
-    pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let config = Config::load(&context.folder.config())?;
-        let found = Found::in_files(&self.files)?;
-        let genesis = found.genesis()?;
-        let member = config.speaker(&context.folder.config())?;
-        let Some(card) = genesis.cards().get(&member) else { bail!("{member} is not a member of this federation") };
-        let keys = keys::load(&context.folder)?;
-        if card.body().log != keys.log.public() || !card.body().nodes.contains(&keys.node.public()) {
-            bail!("the card of {member} in these files has other keys than this folder; was it made by another init?");
-        }
-        let charter = genesis.charter();
-        write_new(&context.folder.genesis(), 0o644, write_genesis(&genesis).as_bytes())?;
-        let result = json!({ "network": charter.network(), "charter": charter.id(), "member": member });
-        context.print(&result, || {
-            format!(
-                "{member} has joined {}\nnetwork {}\nNow say where the others are (hashmesh peers add MEMBER ADDRESS), and run.\n",
-                charter.body().federation,
-                charter.network()
-            )
-        })?;
-        Ok(Done::Whole)
-    }
+    Ok(())
 }

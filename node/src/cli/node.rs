@@ -137,6 +137,24 @@ fn changed(context: &Context, member: MemberId, addresses: &[String]) -> anyhow:
     })
 }
 
+/// Adds addresses of members to those that are known.
+pub(super) fn add_peers<'a>(
+    context: &Context,
+    more: impl IntoIterator<Item = (MemberId, &'a [String])>,
+) -> anyhow::Result<()> {
+    let config = Config::load(&context.folder.config())?;
+    for (member, places) in more {
+        let mut addresses = config.peers.get(&member).cloned().unwrap_or_default();
+        for place in places.iter().filter(|place| crate::net::check_address(place).is_ok()) {
+            if !addresses.contains(place) {
+                addresses.push(place.clone());
+            }
+        }
+        set_addresses(context, member, &addresses)?;
+    }
+    Ok(())
+}
+
 /// Changes one member's addresses in the file and leaves everything else in it as people wrote it.
 fn set_addresses(context: &Context, member: MemberId, addresses: &[String]) -> anyhow::Result<()> {
     let path = context.folder.config();

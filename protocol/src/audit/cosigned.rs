@@ -1,5 +1,7 @@
 //! Whose cosignatures a checkpoint carries (c2sp.org/tlog-cosignature, `cosignature/v1`).
 
+use std::collections::BTreeMap;
+
 use crate::cosignature::Cosignature;
 use crate::federation::Federation;
 use crate::names::{LogId, MemberId};
@@ -7,15 +9,31 @@ use crate::note::{Note, VerifierKey};
 use crate::time::Timestamp;
 
 /// When a checkpoint of a log was settled, if it was; and the witnesses in whose name there is a line that does not hold.
-pub(super) fn settled(federation: &Federation, log: LogId, note: &Note) -> (Option<Timestamp>, Vec<MemberId>) {
-    let (mut times, mut bad) = (Vec::new(), Vec::new());
-    for (member, key) in federation.witnesses_of(log) {
-        match by(note, key) {
-            Ok(time) => times.extend(time),
+pub(crate) fn settled(federation: &Federation, log: LogId, note: &Note) -> (Option<Timestamp>, Vec<MemberId>) {
+    let (times, bad) = witnessed(federation, log, note);
+    // By the witness set of any charter that has been in force: what was settled stays so.
+    let by_set = federation.witness_sets().iter().filter_map(|set| {
+        let of_set = set.members.iter().filter_map(|member| times.get(member)).copied().collect();
+        quorum(of_set, usize::from(set.quorum))
+    });
+    (by_set.min(), bad)
+}
+
+/// Who has cosigned a checkpoint of a log, and when: with any key that a member's cards have named. And those in whose name there is
+/// a line that does not hold.
+pub(crate) fn witnessed(
+    federation: &Federation,
+    log: LogId,
+    note: &Note,
+) -> (BTreeMap<MemberId, Timestamp>, Vec<MemberId>) {
+    let (mut times, mut bad) = (BTreeMap::new(), Vec::new());
+    for (member, key) in federation.past_witnesses().into_iter().filter(|(member, _)| *member != log.member) {
+        match by(note, &key) {
+            Ok(time) => times.extend(time.map(|time| (member, time))),
             Err(Wrong) => bad.push(member),
         }
     }
-    (quorum(times, federation.quorum()), bad)
+    (times, bad)
 }
 
 /// A line that does not hold, or a second one of the same key.

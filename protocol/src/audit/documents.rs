@@ -1,9 +1,8 @@
-//! Charters and cards of an export: whose keys are whose.
+//! Charters and cards of an export: whose keys are whose, and since when.
 
 use super::{Fault, FileFault, Files, Finding};
 use crate::armor::{self, ArmorError, Document, MAX_FILE};
-use crate::charter::{Genesis, GenesisError};
-use crate::export;
+use crate::export::{self, DocumentsError};
 use crate::federation::Federation;
 
 /// Why files are no export that could be looked at.
@@ -30,14 +29,9 @@ pub enum Unusable {
     /// No charter.
     #[error("there is no charter in {}/: is this the folder of an export?", export::CHARTERS)]
     NoCharter,
-    /// Later versions, of newer software.
-    #[error(
-        "{0} versions of the charter, of which this version of hashmesh can follow only the first: use a newer one"
-    )]
-    LaterCharters(usize),
-    /// Charter, signatures and cards that do not go together.
-    #[error("charter, signatures and cards do not go together")]
-    Genesis(#[from] GenesisError),
+    /// Charters, signatures and cards that do not go together.
+    #[error("charters, signatures and cards do not go together")]
+    Documents(#[from] DocumentsError),
     /// No log.
     #[error("there is no log in {}/", export::LOGS)]
     NoLogs,
@@ -49,39 +43,38 @@ pub(super) struct Documents {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Reads the charter and the cards.
+/// Reads the charters and the cards.
 pub(super) fn read<F: Files>(files: &F) -> Result<Documents, Unusable> {
-    let (mut charters, mut cards, mut approvals, mut findings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut all, mut kept, mut findings) = (Vec::new(), Vec::new(), Vec::new());
     for folder in [export::CHARTERS, export::CARDS] {
         let names = files.names(folder).map_err(|error| Unusable::File { file: folder.to_owned(), error })?;
         for name in names {
             let file = format!("{folder}/{name}");
             let text = text(files, &file)?;
             let documents = armor::read(&text).map_err(|error| Unusable::Document { file: file.clone(), error })?;
-            let named = match documents.first() {
-                Some(Document::Charter(charter)) => export::charter(charter.body().version),
-                Some(Document::Card(card)) => export::card(card.body().member, card.body().counter),
-                _ => String::new(),
-            };
-            if named != file || armor::write(&documents) != text {
-                findings.push(Finding::of(file, Fault::NotAsWritten));
+            if armor::write(&documents) != text {
+                findings.push(Finding::of(file.clone(), Fault::NotAsWritten));
             }
-            for document in documents {
-                match document {
-                    Document::Charter(charter) => charters.push(*charter),
-                    Document::Card(card) => cards.push(*card),
-                    Document::Approval(approval) => approvals.push(approval),
-                }
-            }
+            kept.push((file, documents.first().cloned()));
+            all.extend(documents);
         }
     }
-    let count = charters.len();
-    let charter = charters.pop().ok_or(Unusable::NoCharter)?;
-    if count > 1 {
-        return Err(Unusable::LaterCharters(count));
+    if !all.iter().any(|document| matches!(document, Document::Charter(_))) {
+        return Err(Unusable::NoCharter);
     }
-    let genesis = Genesis::open(charter, &cards, approvals)?;
-    Ok(Documents { federation: Federation::new(&genesis), findings })
+    let (_, governance) = export::governance(all)?;
+    let federation = governance.federation();
+    for (file, first) in kept {
+        let named = match first {
+            Some(Document::Charter(charter)) => export::charter(charter.body().version),
+            Some(Document::Card(card)) => export::file_of(&card, &federation),
+            _ => String::new(),
+        };
+        if named != file {
+            findings.push(Finding::of(file, Fault::NotAsWritten));
+        }
+    }
+    Ok(Documents { federation: Federation::clone(&federation), findings })
 }
 
 /// A file of text.

@@ -70,10 +70,7 @@ pub fn refound(
         members.push(Member { id, name, jurisdiction, governance: body.governance, card: card.id() });
     }
     labels.sort_by_key(|label| label.code);
-    let witnesses: Vec<_> = members.iter().map(|member| member.id).take(super::MAX_WITNESSES).collect();
-    // The quorum of a log whose own member is a witness; for fewer than two founders the rules say no anyway.
-    let others = witnesses.len().saturating_sub(1);
-    let quorum = u16::try_from(others * 2 / 3 + 1).expect("at most 40 witnesses");
+    let witnesses = Witnesses::standard(members.iter().map(|member| member.id).take(super::MAX_WITNESSES).collect());
     let charter = Charter::new(CharterBody {
         format: FORMAT,
         network: None,
@@ -84,7 +81,7 @@ pub fn refound(
         threshold: Ratio { numerator: 2, denominator: 3 },
         members,
         departed: Vec::new(),
-        witnesses: Witnesses { members: witnesses, quorum: quorum.min(u16::try_from(others).expect("at most 39")) },
+        witnesses,
         labels,
         parameters,
         succeeds,

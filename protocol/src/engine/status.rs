@@ -71,6 +71,8 @@ pub struct LogStatus {
     pub known: u64,
     /// Leaves that are settled.
     pub settled: u64,
+    /// The root over those.
+    pub settled_root: Option<Digest>,
     /// Why no more can be settled now, if so.
     pub cannot_settle: Option<CannotSettle>,
     /// The author's time of the last leaf.
@@ -104,6 +106,7 @@ impl Engine {
             root: log.root(),
             known: log.ahead().map_or(log.size(), crate::checkpoint::SignedCheckpoint::size),
             settled: log.settled_size(),
+            settled_root: log.settled().map(|settled| settled.mark().root),
             cannot_settle: self.cannot_settle(id, &members_heard),
             last: (log.size() > 0).then(|| log.last_time()),
             stated: log.remarks().last_state(),

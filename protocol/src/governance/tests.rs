@@ -645,7 +645,8 @@ fn a_ballot_keeps_an_honest_member_from_signing_two_histories() {
     let ballot = Ballot::new(root.network(), bolt);
     let bundle = |governance: &Governance, charter: &Charter, since: Timestamp| {
         let bundle = governance.bundle(charter, &[], since).unwrap();
-        assert_eq!(armor::read_proposal(&armor::write_proposal(&bundle)), Ok(bundle.clone()));
+        let proposal = armor::Document::Proposal(Box::new(bundle.clone()));
+        assert_eq!(armor::read(&armor::write([&proposal])), Ok(vec![proposal]));
         bundle
     };
     let (one, other) = (noted(root, 0, "one"), noted(root, 0, "other"));

@@ -2,7 +2,6 @@
 
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
-use crate::digest::Digest;
 use crate::statement::{Position, State};
 use crate::survey::{Neighbour, live_hash};
 use crate::tree::proof::{ProofError, verify_inclusion};
@@ -60,14 +59,12 @@ impl NotLive {
         let empty = state.count > 0 || state.root == crate::tree::empty_root();
         if empty { Ok(()) } else { Err(NotLiveFault::Apart(self.position)) }
     }
-
-    /// Longest of its parts, for what a file may take.
-    pub(super) const MAX: usize = 2 * (crate::tree::proof::MAX_PROOF * (size_of::<Digest>() + 2) + 80) + 24;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
     use crate::tree::leaf_hash;
     use crate::tree::prover::tests::Naive;
     use crate::tree::prover::{inclusion, root};
