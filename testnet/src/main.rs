@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use hashmesh_testnet::bench::Bench;
 use hashmesh_testnet::cluster::AS_HASHMESH;
 use hashmesh_testnet::demo::Demo;
+use hashmesh_testnet::sim::governance::command::Simulation;
 use hashmesh_testnet::tell::Unheard;
 
 /// Federations on one machine: to look at, and to measure.
@@ -24,6 +25,9 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    /// Simulate.
+    #[command(subcommand)]
+    Sim(Simulation),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         match Cli::parse_from(arguments).command {
             Command::Demo(demo) => demo.run().await,
             Command::Bench(bench) => bench.run().await,
+            Command::Sim(simulation) => tokio::task::block_in_place(|| simulation.run()),
         }
     });
     match done {
