@@ -10,7 +10,7 @@ use hashmesh_testnet::sim::governance::{Ground, SCENARIOS, Scenario, bound};
 fn lives_through(scenario: Scenario, seeds: u64) -> Row {
     let row = Row::of(Ground::of(scenario).run_all(1, seeds));
     assert!(row.holds(&scenario), "{scenario:?}: {row:?}");
-    assert!(row.versions >= 4 * seeds && row.restarts >= seeds, "there is something to agree on: {scenario:?}");
+    assert!(row.versions >= 2 * seeds && row.restarts >= seeds, "there is something to agree on: {scenario:?}");
     row
 }
 
@@ -49,7 +49,7 @@ fn beyond_the_bound_it_is_loud() {
     for scenario in scenarios(false) {
         let too_many = scenario.double_signers > bound(scenario.members);
         assert!(too_many || scenario.partitions.0 > 100 || scenario.held_back > 100, "{scenario:?}");
-        let seeds = if scenario.members > 5 { 2 } else { 6 };
+        let seeds = if scenario.members > 5 { 2 } else { 12 };
         let row = lives_through(scenario, seeds);
         conflicts += row.conflicts.len();
     }

@@ -60,19 +60,19 @@ pub struct Scenario {
 /// Within the bound nobody comes apart. 1,000 in 1,000 seeds, and beyond the bound 200 more.
 #[rustfmt::skip]
 pub const SCENARIOS: [Scenario; 13] = [
-    Scenario { name: "rival proposals", within: true, members: 4, double_signers: 0, partitions: (0, 0), held_back: 0, changes: false, days: 30, share: 100 },
-    Scenario { name: "late signatures", within: true, members: 5, double_signers: 0, partitions: (0, 0), held_back: 50, changes: false, days: 40, share: 100 },
-    Scenario { name: "partitions", within: true, members: 4, double_signers: 0, partitions: (5, 75), held_back: 0, changes: false, days: 40, share: 100 },
-    Scenario { name: "double votes", within: true, members: 4, double_signers: 1, partitions: (0, 0), held_back: 0, changes: false, days: 30, share: 150 },
-    Scenario { name: "all of it", within: true, members: 4, double_signers: 1, partitions: (5, 75), held_back: 50, changes: false, days: 40, share: 300 },
-    Scenario { name: "all of it", within: true, members: 7, double_signers: 2, partitions: (5, 75), held_back: 50, changes: false, days: 40, share: 120 },
-    Scenario { name: "all of it", within: true, members: 10, double_signers: 3, partitions: (5, 75), held_back: 50, changes: false, days: 40, share: 30 },
-    Scenario { name: "members come and go", within: true, members: 4, double_signers: 1, partitions: (5, 75), held_back: 25, changes: true, days: 40, share: 100 },
-    Scenario { name: "longer partitions", within: false, members: 4, double_signers: 1, partitions: (110, 250), held_back: 50, changes: false, days: 100, share: 50 },
-    Scenario { name: "later signatures", within: false, members: 4, double_signers: 1, partitions: (5, 75), held_back: 300, changes: false, days: 100, share: 50 },
-    Scenario { name: "too many double votes", within: false, members: 4, double_signers: 2, partitions: (5, 75), held_back: 10, changes: false, days: 40, share: 60 },
-    Scenario { name: "too many double votes", within: false, members: 7, double_signers: 4, partitions: (5, 75), held_back: 10, changes: false, days: 40, share: 30 },
-    Scenario { name: "too many double votes", within: false, members: 10, double_signers: 5, partitions: (5, 75), held_back: 10, changes: false, days: 40, share: 10 },
+    Scenario { name: "rival proposals", within: true, members: 4, double_signers: 0, partitions: (0, 0), held_back: 0, changes: false, days: 12, share: 100 },
+    Scenario { name: "late signatures", within: true, members: 5, double_signers: 0, partitions: (0, 0), held_back: 50, changes: false, days: 24, share: 80 },
+    Scenario { name: "partitions", within: true, members: 4, double_signers: 0, partitions: (5, 75), held_back: 0, changes: false, days: 30, share: 100 },
+    Scenario { name: "double votes", within: true, members: 4, double_signers: 1, partitions: (0, 0), held_back: 0, changes: false, days: 12, share: 150 },
+    Scenario { name: "all of it", within: true, members: 4, double_signers: 1, partitions: (5, 75), held_back: 50, changes: false, days: 30, share: 410 },
+    Scenario { name: "all of it", within: true, members: 7, double_signers: 2, partitions: (5, 75), held_back: 50, changes: false, days: 30, share: 60 },
+    Scenario { name: "all of it", within: true, members: 10, double_signers: 3, partitions: (5, 75), held_back: 50, changes: false, days: 30, share: 10 },
+    Scenario { name: "members come and go", within: true, members: 4, double_signers: 1, partitions: (5, 75), held_back: 25, changes: true, days: 30, share: 90 },
+    Scenario { name: "longer partitions", within: false, members: 4, double_signers: 1, partitions: (110, 250), held_back: 50, changes: false, days: 70, share: 50 },
+    Scenario { name: "later signatures", within: false, members: 4, double_signers: 1, partitions: (5, 75), held_back: 300, changes: false, days: 70, share: 50 },
+    Scenario { name: "too many double votes", within: false, members: 4, double_signers: 2, partitions: (5, 75), held_back: 10, changes: false, days: 40, share: 70 },
+    Scenario { name: "too many double votes", within: false, members: 7, double_signers: 4, partitions: (5, 75), held_back: 10, changes: false, days: 40, share: 25 },
+    Scenario { name: "too many double votes", within: false, members: 10, double_signers: 5, partitions: (5, 75), held_back: 10, changes: false, days: 30, share: 5 },
 ];
 
 /// Most members of so many that may vote for everything. With more, two charters could be valid without an honest member that voted

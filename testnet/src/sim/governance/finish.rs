@@ -16,11 +16,12 @@ impl World<'_> {
         self.is_over = true;
         self.deliver();
         self.settle();
-        for at in 0..self.members.len() {
-            self.restart(at);
-        }
         let agree = self.tips().len() == 1;
         self.outcome.conflict = self.members.iter().any(|member| member.governance.conflict().is_some());
+        // A restart decides nothing either, least of all a conflict.
+        for at in 0..if self.outcome.conflict { self.members.len() } else { 1 } {
+            self.restart(at);
+        }
         self.outcome.silent = !agree && self.members.iter().any(|member| member.governance.conflict().is_none());
         if agree && !self.outcome.conflict {
             self.measure();

@@ -126,6 +126,11 @@ impl World<'_> {
                 self.outcome.locked += 1;
                 return false;
             }
+            // Who waits for nothing else comes back when it has passed.
+            Err(VoteRefusal::CoolDown(left)) if !self.ground.scenario.changes => {
+                member.locked = self.now + left;
+                return false;
+            }
             Err(_) => return false,
         }
         self.outcome.attempts = self.outcome.attempts.max(charter.body().attempt);

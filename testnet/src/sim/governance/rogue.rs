@@ -12,10 +12,10 @@ use rand::RngExt;
 
 use super::world::{Event, MINUTE, World};
 
-/// How likely one of them votes for a charter; at once; and tells it to all.
+/// How likely one of them votes for a charter; at once; and tells it to all, not only to one side of the last partition.
 const SIGNS: f64 = 0.85;
 const AT_ONCE: f64 = 0.4;
-const TELLS_ALL: f64 = 0.5;
+const TELLS_ALL: f64 = 0.3;
 
 /// How likely one of them proposes a rival when it looks.
 const PROPOSES: f64 = 0.08;
@@ -92,7 +92,8 @@ impl World<'_> {
     /// Decides when and to whom a vote is handed.
     fn hand_over(&mut self, rogue: MemberId, charter: CharterId) {
         let all = self.rng.random_bool(TELLS_ALL);
-        let to = (0..self.members.len()).filter(|_| all || self.rng.random_bool(0.5)).collect();
+        let side = self.rng.random_bool(0.5);
+        let to = (0..self.members.len()).filter(|at| all || self.members[*at].side == side).collect();
         let longest = self.of_relock(self.ground.scenario.held_back);
         let event = Event::Release(rogue, charter, to);
         if longest <= MINUTE || self.rng.random_bool(AT_ONCE) {

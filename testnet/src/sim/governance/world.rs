@@ -52,7 +52,7 @@ pub(super) struct Member {
     /// When its node adopted the charter in force.
     pub(super) since: Timestamp,
     pub(super) ballot: Ballot,
-    /// Until when its ballot refuses whatever follows the charter in force.
+    /// Until when its ballot is known to refuse whatever follows the charter in force.
     pub(super) locked: Timestamp,
     /// On which side of a partition it is.
     pub(super) side: bool,
