@@ -10,6 +10,7 @@ mod erasure;
 mod followers;
 mod forks;
 mod gossip;
+mod governing;
 mod hostile;
 mod loopback;
 mod membership;

@@ -286,7 +286,7 @@ impl Governance {
     }
 
     /// Goes on from a charter that a person has chosen: it, and what leads to it, is in force from now on whatever else is
-    /// valid. It ends a conflict. The choice must be made durable ([`pins`](Self::pins)).
+    /// valid. It ends a conflict about that charter. The choice must be made durable ([`pins`](Self::pins)).
     pub fn choose(&mut self, id: CharterId) -> Result<Taken, GovernanceError> {
         if !self.tree.get(id).is_some_and(|held| held.valid) {
             return Err(GovernanceError::NoSuchCharter);
@@ -297,9 +297,16 @@ impl Governance {
         self.pins = self.pins.iter().copied().filter(leads_here).collect();
         self.pins.insert(id);
         self.conflict = None;
-        self.adopted = self.tree.best(self.tree.chains(&self.pins)).unwrap_or(chain);
+        let chains = self.tree.chains(&self.pins);
+        self.adopted = self.tree.best(chains.clone()).unwrap_or(chain);
+        // What both histories have in common decides nothing between them.
+        self.look_for_conflict(&chains);
         self.derive();
-        Ok(if self.tip().id() == tip { Taken::Known } else { Taken::Adopted(self.tip().id()) })
+        Ok(match self.conflict {
+            Some(conflict) => Taken::Conflict(conflict),
+            None if self.tip().id() == tip => Taken::Known,
+            None => Taken::Adopted(self.tip().id()),
+        })
     }
 
     /// From now on only chains that contain this charter count, as soon as it is valid here: a recent one, from an

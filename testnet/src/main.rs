@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use hashmesh_testnet::bench::Bench;
 use hashmesh_testnet::cluster::AS_HASHMESH;
 use hashmesh_testnet::demo::Demo;
+use hashmesh_testnet::sim::governance::command::Simulation;
 use hashmesh_testnet::story::Story;
 use hashmesh_testnet::tell::Unheard;
 
@@ -28,6 +29,9 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    /// Simulate.
+    #[command(subcommand)]
+    Sim(Simulation),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
             Command::Demo(demo) => demo.run().await,
             Command::Story(story) => story.run().await,
             Command::Bench(bench) => bench.run().await,
+            Command::Sim(simulation) => tokio::task::block_in_place(|| simulation.run()),
         }
     });
     match done {

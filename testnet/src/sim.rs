@@ -8,6 +8,7 @@
 
 pub mod audit;
 mod disk;
+pub mod governance;
 mod network;
 mod node;
 

@@ -87,9 +87,6 @@ pub enum VoteRefusal {
     /// A higher attempt only where a lower one is seen to hang.
     #[error("attempt {0} needs a proposal of the attempt before it, signed by a member, in the bundle")]
     NoLowerAttempt(u16),
-    /// A higher attempt only where no child is valid.
-    #[error("{0} has the votes that it needs already")]
-    Decided(CharterId),
     /// The charter before it must have been in force for a while.
     #[error("the charter before it has not been in force for long enough; sign it in {} s", .0.as_secs())]
     CoolDown(Duration),
@@ -161,10 +158,8 @@ impl Ballot {
             }
         }
         let Some(lower) = vote.attempt.checked_sub(1) else { return Ok(()) };
-        // Whether the other signatures that it needs are there too cannot be seen from here; with the votes it may be valid.
-        if let Some(decided) = bundle.decided().find(|decided| *decided != vote.charter) {
-            return Err(VoteRefusal::Decided(decided));
-        }
+        // Enough votes alone decide nothing: what they are for may wait for ever for somebody's consent. Were it valid, it would be
+        // in force where the bundle was made.
         let seen = bundle.candidates().any(|(motion, votes)| motion.attempt == lower && !votes.is_empty());
         if seen { Ok(()) } else { Err(VoteRefusal::NoLowerAttempt(vote.attempt)) }
     }

@@ -1,5 +1,6 @@
 //! How much is kept of what members can make many of (SPEC 21.10).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Governance;
@@ -15,11 +16,11 @@ const MAX_OPEN: usize = 64;
 /// Most bytes of proposals, signatures not counted.
 const MAX_OPEN_BYTES: usize = 8 * 1024 * 1024;
 
-/// Most proposals for one version that one member can keep alive alone.
+/// Most proposals for one version that one member can keep alive: of those that it has voted for, those of the highest attempts.
 pub(super) const MAX_BACKED: usize = 4;
 
-/// Most valid charters beside the adopted ones. Each takes a quorum, and its voters either moved to a higher attempt or voted twice.
-pub(super) const MAX_ASIDE: usize = 256;
+/// Most valid charters beside the longest chain. Each takes a quorum, and its voters either moved to a higher attempt or voted twice.
+pub(super) const MAX_ASIDE: u64 = 256;
 
 impl Governance {
     /// Forgets proposals for versions that are decided, and those that are too many.
@@ -58,28 +59,42 @@ impl Governance {
         self.cards.retain(|_, cards| !cards.is_empty());
     }
 
+    /// Valid charters beside the longest chain. That chain may have any length, and while a node loads it is not adopted yet.
+    pub(super) fn valid_aside(&self) -> u64 {
+        let mut versions: Vec<_> = self.tree.valid().map(|(_, held)| held.charter.body().version).collect();
+        versions.sort();
+        (versions.len() as u64).saturating_sub(versions.last().map_or(0, |longest| longest + 1))
+    }
+
     /// The proposals for which there is no room. Those with the most votes stay, then those of the highest attempt; of what a
-    /// member alone has signed for one version, only a few, or else one member could crowd out the others.
+    /// member has voted for in one version, only the last few, or else one member could crowd out the others. The last ones: a member
+    /// that moved to a higher attempt does not go back, and must not be kept from moving on by what hangs.
     pub(super) fn surplus(&self) -> Vec<CharterId> {
         let mut open: Vec<_> = self.tree.open().collect();
-        let rank = |id: &CharterId, held: &Held| {
-            let votes = held.voices.keys().filter(|(_, role)| *role == Role::Vote).count();
-            std::cmp::Reverse((votes, held.charter.body().attempt, std::cmp::Reverse(*id)))
+        let voters = |held: &Held| -> Vec<MemberId> {
+            held.voices.keys().filter(|(_, role)| *role == Role::Vote).map(|(member, _)| *member).collect()
         };
+        let rank =
+            |id: &CharterId, held: &Held| Reverse((voters(held).len(), held.charter.body().attempt, Reverse(*id)));
         open.sort_by_cached_key(|(id, held)| rank(id, held));
-        let mut backed: BTreeMap<(MemberId, u64), usize> = BTreeMap::new();
+        let mut backed: BTreeMap<(MemberId, u64), Vec<(u16, CharterId)>> = BTreeMap::new();
+        for (id, held) in &open {
+            let body = held.charter.body();
+            for member in voters(held) {
+                backed.entry((member, body.version)).or_default().push((body.attempt, *id));
+            }
+        }
+        let last = backed.into_values().flat_map(|mut charters| {
+            charters.sort_by_key(|(attempt, _)| Reverse(*attempt));
+            charters.truncate(MAX_BACKED);
+            charters
+        });
+        let alive: BTreeSet<CharterId> = last.map(|(_, id)| id).collect();
         let (mut kept, mut bytes) = (0, 0);
         let mut surplus = Vec::new();
         for (id, held) in open {
-            let version = held.charter.body().version;
-            let mut has_room = false;
-            for (member, _) in held.voices.keys().filter(|(_, role)| *role == Role::Vote) {
-                let count = backed.entry((*member, version)).or_default();
-                *count += 1;
-                has_room |= *count <= MAX_BACKED;
-            }
             let size = held.charter.bytes().len();
-            if has_room && kept < MAX_OPEN && bytes + size <= MAX_OPEN_BYTES {
+            if alive.contains(&id) && kept < MAX_OPEN && bytes + size <= MAX_OPEN_BYTES {
                 (kept, bytes) = (kept + 1, bytes + size);
             } else {
                 surplus.push(id);

@@ -9,7 +9,6 @@ use super::tree::Held;
 use crate::card::{Card, CardError};
 use crate::charter::{Amendment, AmendmentError, Approval, Charter, CharterError, Motion, Role};
 use crate::codec::{self, CodecError};
-use crate::digest::CharterId;
 use crate::key::{PublicKey, Signature};
 use crate::names::MemberId;
 use crate::time::Timestamp;
@@ -146,12 +145,6 @@ impl Bundle {
     /// What has been proposed to follow the same charter, and who has voted for each.
     pub fn candidates(&self) -> impl Iterator<Item = (&Motion, &BTreeSet<MemberId>)> {
         self.candidates.iter().map(|(motion, votes)| (motion, votes))
-    }
-
-    /// Those among them that have the votes that they need.
-    pub fn decided(&self) -> impl Iterator<Item = CharterId> {
-        let threshold = self.parent.threshold();
-        self.candidates().filter(move |(_, votes)| votes.len() >= threshold).map(|(motion, _)| motion.charter)
     }
 }
 

@@ -58,7 +58,7 @@ impl Governance {
             if !is_quorate && version < self.tip().body().version {
                 return Err(GovernanceError::Stale(version));
             }
-            if is_quorate && self.tree.iter().filter(|(_, held)| held.valid).count() >= self.adopted.len() + MAX_ASIDE {
+            if is_quorate && self.valid_aside() >= MAX_ASIDE {
                 return Err(GovernanceError::TooMany);
             }
             self.tree.insert(charter);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bounds::MAX_BACKED;
+use super::bounds::{MAX_ASIDE, MAX_BACKED};
 use super::*;
 use crate::armor;
 use crate::card::tests::{card, keys};
@@ -277,6 +277,7 @@ fn siblings_have_one_order_and_what_has_a_child_is_final() {
     assert_eq!((again.tip().id(), again.conflict().is_some()), (tip, true), "a restart decides nothing");
 
     assert_eq!(governance.choose(CharterId::default()), Err(GovernanceError::NoSuchCharter));
+    assert!(matches!(governance.clone().choose(world.root().id()), Ok(Taken::Conflict(_))), "which both contain");
     let mut theirs = governance.clone();
     assert_eq!(theirs.choose(rival.id()), Ok(Taken::Adopted(rival.id())));
     assert_eq!(governance.choose(child.id()), Ok(Taken::Adopted(next.id())));
@@ -457,6 +458,67 @@ fn proposals_are_bounded() {
     assert_eq!(unsigned, Err(GovernanceError::Unsigned));
     assert_eq!(governance.proposals().count(), 1 + MAX_BACKED);
     assert!(governance.proposal(honest.id()).is_some());
+}
+
+/// SPEC 21.10: what is kept of a member's proposals are those of its last attempts, or else four that nobody wanted enough would be
+/// the last ones ever.
+#[test]
+fn a_version_can_be_proposed_as_often_as_it_takes() {
+    let world = World::of(4);
+    let mut governance = world.start();
+    for attempt in 0..12 {
+        let hangs = noted(world.root(), attempt, "not enough votes");
+        let taken = governance.take_charter(hangs.clone(), world.sign(&hangs, &["acme"]), Vec::new());
+        assert_eq!(taken, Ok(Taken::Kept), "attempt {attempt}");
+        governance.take_approval(world.sign(&hangs, &["bolt"]).remove(0)).unwrap();
+        assert!(attempt == 0 || governance.proposals().any(|p| p.charter.body().attempt == attempt - 1));
+    }
+    assert!(governance.proposals().count() <= MAX_BACKED);
+    let last = noted(world.root(), 12, "enough");
+    governance.take_charter(last.clone(), world.sign(&last, &NAMES[..3]), Vec::new()).unwrap();
+    assert_eq!(governance.tip().id(), last.id());
+}
+
+/// SPEC 21.6: who was to join and never agrees does not keep the members from deciding something else.
+#[test]
+fn a_consent_that_never_comes_holds_nothing_up() {
+    let world = World::of(4);
+    let (root, start) = (world.root(), Timestamp(1_000_000_000));
+    let after = Timestamp(start.0 + root.body().parameters.cool_down);
+    let admission = amend(root, |body| admit(body, &zoe()));
+    let mut governance = world.start();
+    let mut ballots: Vec<_> = NAMES[..3].iter().map(|name| Ballot::new(root.network(), id(name))).collect();
+    let mut vote = |governance: &mut Governance, charter: &Charter| {
+        for (ballot, name) in ballots.iter_mut().zip(NAMES) {
+            let bundle = governance.bundle(charter, &[zoe()], start).unwrap();
+            *ballot = ballot.judge(&bundle, &world.secret(name).public(), after).unwrap();
+            governance.take_charter(charter.clone(), world.sign(charter, &[name]), vec![zoe()]).unwrap();
+        }
+    };
+    vote(&mut governance, &admission);
+    assert_eq!(governance.tip().id(), root.id());
+    let instead = noted(root, 1, "without zoe");
+    vote(&mut governance, &instead);
+    assert_eq!(governance.tip().id(), instead.id());
+    let late = governance.take_approval(world.sign(&admission, &["zoe"]).remove(0));
+    assert_eq!(late, Ok(Taken::Kept));
+    assert_eq!((governance.tip().id(), governance.conflict()), (instead.id(), None));
+}
+
+/// SPEC 21.3: a restart gives back what was in force, however long the chain has become.
+#[test]
+fn a_long_chain_is_loaded_whole() {
+    let world = World::of(2);
+    let mut governance = world.start();
+    let mut tip = world.root().clone();
+    for number in 0..MAX_ASIDE + 5 {
+        tip = noted(&tip, 0, &format!("{number}"));
+        governance.take_charter(tip.clone(), world.sign(&tip, &NAMES[..2]), Vec::new()).unwrap();
+    }
+    assert_eq!(governance.tip().id(), tip.id());
+    let (again, refused) = Governance::load(&world.genesis, governance.documents(), Some(tip.id()), []);
+    assert!(refused.is_empty());
+    assert_eq!(again.position(), governance.position());
 }
 
 /// A next card of a member, changed and signed with these keys.

@@ -61,6 +61,11 @@ impl Tree {
         self.iter().filter(|(_, held)| !held.valid)
     }
 
+    /// The charters that have all that they need.
+    pub(super) fn valid(&self) -> impl Iterator<Item = (CharterId, &Held)> {
+        self.iter().filter(|(_, held)| held.valid)
+    }
+
     /// The charter before one that is held.
     pub(super) fn parent(&self, held: &Held) -> Option<&Held> {
         self.held.get(&held.charter.body().previous?)
