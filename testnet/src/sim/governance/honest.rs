@@ -162,7 +162,7 @@ fn expel(body: &mut CharterBody, id: MemberId) {
     body.witnesses.members.retain(|witness| *witness != id);
     let others = body.witnesses.members.len().saturating_sub(1);
     body.witnesses.quorum = body.witnesses.quorum.min(u16::try_from(others).unwrap_or(u16::MAX));
-    let departed = Departed { id, kind: Departure::Expelled, card: gone.card, ends: vec![End::nothing(0)] };
+    let departed = Departed::of(&gone, Departure::Expelled, gone.card, vec![End::nothing(0)]);
     body.departed.push(departed);
     body.departed.sort_by_key(|departed| departed.id);
 }
