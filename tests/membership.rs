@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashmesh_protocol::card::{Card, CardBody, End, MemberKeys};
 use hashmesh_protocol::charter::{Approval, Charter, CharterBody, Departed, Departure, Member, Parameters};
 use hashmesh_protocol::digest::Digest;
-use hashmesh_protocol::engine::{Alarm, Draft, Outcome, Placed, Ungoverned};
+use hashmesh_protocol::engine::{Alarm, Draft, Outcome, Placed, Ungoverned, Unpublishable};
 use hashmesh_protocol::federation::Standing;
 use hashmesh_protocol::governance::{Document, GovernanceError, Taken};
 use hashmesh_protocol::key::SecretKey;
@@ -423,6 +423,50 @@ fn one_member_alone_changes_nothing() {
     for node in MEMBERS {
         assert_eq!(tip(&net, node).id(), before.id(), "{node}");
     }
+}
+
+/// SPEC 21.13: a flag day is a vote. A node that is too old for it takes up no more charters, says so, and goes on with everything else.
+#[test]
+fn after_a_flag_day_an_old_node_takes_up_no_more_charters() {
+    let mut net = federation(9);
+    net.settle();
+    let flag = amend(&tip(&net, "alice"), |charter| charter.parameters.min_protocol += 1);
+    let taken = net.submits("alice", vec![document(&flag, &["alice", "bob", "carol"], &[])]);
+    assert_eq!(taken, [Ok(Taken::Adopted(flag.id()))]);
+    net.settle();
+    let next = amend(&flag, |charter| charter.note = "after it".to_owned());
+    let taken = net.submits("bob", vec![document(&next, &["alice", "bob", "carol"], &[])]);
+    assert!(matches!(taken[..], [Err(Ungoverned::Governance(GovernanceError::TooOld(2)))]), "{taken:?}");
+    net.adds("carol", pdq(1));
+    net.settle();
+    for node in MEMBERS {
+        assert!(net.alarms(node).contains(&Alarm::TooOld(2)), "{node}");
+        assert_eq!(net.matches(node, pdq(1)), ["carol"], "{node}");
+        assert!(net.shunned("alice", node) == 0, "{node}");
+    }
+}
+
+/// SPEC 12.9: an author keeps to the charter's quota; withdrawing is never kept waiting.
+#[test]
+fn an_author_keeps_to_the_quota() {
+    let parameters = Parameters { statements_per_day: 3, ..Parameters::standard() };
+    let mut net = Sim::with(&["alice", "bob"], 10, Weather::default(), parameters);
+    net.settle();
+    let said: Vec<u64> = (0..4).map(|number| net.adds("alice", pdq(number))).collect();
+    net.settle();
+    let result = |net: &Sim, said: u64| match net.outcome(said) {
+        Some(Outcome::Done(results)) => results[0].clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(said[..3].iter().all(|said| result(&net, *said).is_ok()));
+    assert_eq!(result(&net, said[3]), Err(Unpublishable::Quota(3)));
+    let revoked = net.revokes("alice", pdq(0));
+    net.settle();
+    assert!(result(&net, revoked).is_ok());
+    net.run(Duration::from_secs(26 * 3600));
+    let again = net.adds("alice", pdq(3));
+    net.settle();
+    assert!(result(&net, again).is_ok(), "another day");
 }
 
 /// The whole story, on real processes, by the command line: at each step all nodes have the same charter.

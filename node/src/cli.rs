@@ -15,6 +15,7 @@ mod joining;
 mod node;
 mod policy;
 mod publish;
+mod refounding;
 mod show;
 mod table;
 
@@ -65,6 +66,9 @@ enum Command {
     Invite(joining::Invite),
     Join(joining::Join),
     Leave(card::Leave),
+    Adopt(refounding::Adopt),
+    /// Say again in the new federation what this member's list was in the old one (hashmesh adopt).
+    Carry,
     /// Make a data folder for a follower, which reads along and signs nothing.
     Follow(follow::Follow),
     /// Run the node, until it is interrupted.
@@ -180,6 +184,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
         Command::Charter(charter) => block_on(charter.run(context)),
         Command::Invite(invite) => block_on(invite.run(context)),
         Command::Leave(leave) => block_on(leave.run(context)),
+        Command::Adopt(adopt) => adopt.run(context),
+        Command::Carry => block_on(refounding::carry(context)),
         Command::Join(join) => join.run(context),
         Command::Run(run) => run.run(context),
         Command::Peers(peers) => peers.run(context),

@@ -438,7 +438,8 @@ impl Driver {
         let log = entries.log();
         let (began, live) = (self.curator.began(log).unwrap_or_default(), self.curator.live(log.member));
         let (count, limits) = (entries.end() - entries.first(), self.policy.load().breakers());
-        if let Some(why) = self.pace.grown(log, count, began, live, limits, clock::now()) {
+        let quotas = &self.engine.federation().charter().body().parameters;
+        if let Some(why) = self.pace.grown(log, (count, live), began, limits, quotas, clock::now()) {
             self.quarantine.hold(Subject::Member(log.member), why);
         }
     }

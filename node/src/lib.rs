@@ -26,6 +26,7 @@ pub mod pages;
 pub mod panics;
 pub mod pen;
 pub mod quarantine;
+pub mod refounding;
 mod sentence;
 pub mod signer;
 pub mod store;

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use hashmesh_protocol::catalog::ContentId;
+use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::policy::{Breakers, Tripped};
@@ -250,8 +251,10 @@ pub struct Pace {
 struct LogPace {
     /// Whether the node has had all of it since it started.
     current: bool,
-    /// Statements by hour, newest last.
-    hours: VecDeque<(u64, u64)>,
+    /// Statements by hour, newest last: all, and those after the log's first day.
+    hours: VecDeque<(u64, [u64; 2])>,
+    /// Whether it has been told that more of its statements are live than may be.
+    over: bool,
 }
 
 impl Pace {
@@ -260,19 +263,18 @@ impl Pace {
         self.logs.entry(log).or_default().current = true;
     }
 
-    /// A log has grown; `began` is when it began. Says why its member has to be looked at, if so.
+    /// A log has grown by so many leaves, and so many statements of its member are live; `began` is when it began. Says why its member has to be looked at, if so.
     pub fn grown(
         &mut self,
         log: LogId,
-        count: u64,
+        (count, live): (u64, u64),
         began: Timestamp,
-        live: u64,
         limits: Breakers,
+        quotas: &Parameters,
         now: Timestamp,
     ) -> Option<String> {
         let pace = self.logs.entry(log).or_default();
-        let first_day = now.0.saturating_sub(began.0) < 24 * HOUR;
-        if !pace.current || first_day || limits.member_changes == 0 {
+        if !pace.current {
             return None;
         }
         let hour = now.0 / HOUR;
@@ -280,17 +282,31 @@ impl Pace {
             pace.hours.pop_front();
         }
         match pace.hours.back_mut() {
-            Some((at, so_far)) if *at == hour => *so_far += count,
-            _ => pace.hours.push_back((hour, count)),
+            Some((at, _)) if *at == hour => {}
+            _ => pace.hours.push_back((hour, [0, 0])),
         }
+        // A first import is what a member joins for; only the charter's quotas hold for it.
+        let first_day = now.0.saturating_sub(began.0) < 24 * HOUR;
+        if let Some((_, [all, later])) = pace.hours.back_mut() {
+            *all += count;
+            *later += if first_day { 0 } else { count };
+        }
+        let [said, later] = [0, 1].map(|of| pace.hours.iter().map(|(_, counts)| counts[of]).sum::<u64>());
         let most = limits.member_changes.max(live.saturating_mul(u64::from(limits.member_share)) / 100);
-        let said: u64 = pace.hours.iter().map(|(_, count)| count).sum();
-        if said <= most {
+        let why = if said > quotas.statements_per_day {
+            format!("it made {said} statements in 24 hours; the charter allows {}", quotas.statements_per_day)
+        } else if live > quotas.live_statements && !pace.over {
+            pace.over = true;
+            return Some(format!("{live} statements of it are live; the charter allows {}", quotas.live_statements));
+        } else if later > most && limits.member_changes > 0 {
+            format!("it made {later} statements in 24 hours; the policy allows {most}")
+        } else {
+            pace.over &= live > quotas.live_statements;
             return None;
-        }
+        };
         // Counting begins anew, so that a release by hand is not undone by the next statement.
         pace.hours.clear();
-        Some(format!("it made {said} statements in 24 hours; the policy allows {most}"))
+        Some(why)
     }
 }
 
@@ -334,16 +350,36 @@ mod tests {
     #[test]
     fn a_member_may_make_a_thousand_statements_a_day_or_a_twentieth_of_its_own() {
         let mut pace = Pace::default();
-        let limits = Breakers::default();
-        let mut say = |count, live, now| pace.grown(log(), count, Timestamp(0), live, limits, Timestamp(now));
+        let (limits, quotas) = (Breakers::default(), Parameters::standard());
+        let mut say =
+            |count, live, now| pace.grown(log(), (count, live), Timestamp(0), limits, &quotas, Timestamp(now));
         assert_eq!(say(5000, 0, 3 * DAY), None, "the node was not up to date yet");
         pace.is_current(log());
-        let mut say = |count, live, now| pace.grown(log(), count, Timestamp(0), live, limits, Timestamp(now));
+        let mut say =
+            |count, live, now| pace.grown(log(), (count, live), Timestamp(0), limits, &quotas, Timestamp(now));
         assert_eq!(say(5000, 0, DAY - 1), None, "the log's first day");
         assert_eq!(say(1000, 0, 3 * DAY), None);
         assert_eq!(say(1, 100_000, 3 * DAY + HOUR), None, "five percent of 100,000");
         assert!(say(1, 0, 3 * DAY + HOUR).is_some());
         assert_eq!(say(1000, 0, 3 * DAY + HOUR), None, "counted anew");
         assert_eq!(say(1000, 0, 5 * DAY), None, "another day");
+    }
+
+    /// SPEC 12.9.
+    #[test]
+    fn the_quotas_of_the_charter_hold_from_the_first_day_on() {
+        let quotas = Parameters { statements_per_day: 100, live_statements: 1000, ..Parameters::standard() };
+        let limits = Breakers { member_changes: 0, ..Breakers::default() };
+        let mut pace = Pace::default();
+        pace.is_current(log());
+        let mut say =
+            |count, live, now| pace.grown(log(), (count, live), Timestamp(0), limits, &quotas, Timestamp(now));
+        assert_eq!(say(100, 100, HOUR), None);
+        assert!(say(1, 101, HOUR).unwrap().contains("the charter allows 100"));
+        assert_eq!(say(100, 201, HOUR), None, "counted anew");
+        assert!(say(1, 1001, 3 * DAY).unwrap().contains("1001 statements of it are live"));
+        assert_eq!(say(1, 1002, 3 * DAY), None, "it is told once");
+        assert_eq!(say(1, 900, 3 * DAY), None);
+        assert!(say(1, 1001, 3 * DAY).is_some(), "and again");
     }
 }

@@ -149,7 +149,7 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
 
 /// Holds also the earlier `state` statements of an export that has been verified against its leaves (SPEC 19.9).
 pub fn every_state<F: Files>(files: &F, report: &mut Report) {
-    let findings = remarks::every_state(files, &report.logs);
+    let findings = remarks::every_state(files, &report.federation, &report.logs);
     let known = std::mem::take(&mut report.findings);
     report.add(findings.into_iter().filter(|finding| !known.contains(finding)));
     report.findings.splice(0..0, known);

@@ -368,6 +368,12 @@ pub enum Alarm {
     /// A member has two cards with one number.
     #[error("{0} has signed two cards with one number; the one before stays in force until a charter names one")]
     RivalCards(MemberId),
+    /// A flag day has passed for this software.
+    #[error(
+        "the charter in force wants protocol {0} at least, which this software does not speak: no further charters are taken up; install a \
+         newer version"
+    )]
+    TooOld(u32),
     /// The key of a log is another one now.
     #[error(
         "the key of {0} is another one than that with which it was stored here; restart the node to fetch it again"

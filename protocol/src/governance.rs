@@ -134,6 +134,11 @@ pub enum GovernanceError {
     /// Addresses of another federation.
     #[error("addresses of another federation")]
     OtherNetwork,
+    /// A flag day has passed for this software.
+    #[error(
+        "the charter in force wants protocol {0} at least, this software speaks an older one: install a newer version"
+    )]
+    TooOld(u32),
     /// The charter to be chosen is not held, or not valid.
     #[error("no valid charter with this id is here")]
     NoSuchCharter,
@@ -143,7 +148,8 @@ impl GovernanceError {
     /// Whether an honest node would not have handed it over.
     pub fn is_relayers_fault(&self) -> bool {
         match self {
-            Self::Unconnected
+            Self::TooOld(_)
+            | Self::Unconnected
             | Self::Stale(_)
             | Self::TooMany
             | Self::NoMembersCard

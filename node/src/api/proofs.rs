@@ -111,11 +111,13 @@ fn around(view: &View, log: LogId, leaf: &[u8], position: Position) -> Result<No
         let why = format!("{} last said what is live before {}", log.member, state.before);
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     }
-    let federation = view.federation();
+    let (federation, status) = (view.federation(), view.shared.status.load());
     let epochs = federation.logs().keys().filter(|id| id.member == log.member && id.epoch <= state.before.epoch);
     let logs = epochs.map(|id| {
         let size = view.archive.signed(*id, 0, u64::MAX).map(|kept| kept.map_or(0, |(size, _)| size));
-        Ok((*id, if id.epoch == state.before.epoch { state.before.index } else { size? }))
+        // Of one that has ended, what is beyond its end counts for nobody.
+        let end = status.logs.iter().find(|log| log.log == *id).and_then(|log| log.ends).unwrap_or(u64::MAX);
+        Ok((*id, if id.epoch == state.before.epoch { state.before.index } else { size?.min(end) }))
     });
     let logs = logs.collect::<Result<Vec<_>, StoreError>>().map_err(|error| unreadable(&error))?;
     let found = neighbours(&*view.archive, &logs, position).map_err(|error| unreadable(&error))?;

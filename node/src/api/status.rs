@@ -138,5 +138,11 @@ fn warnings(charter: &Charter) -> Vec<String> {
     if parameters.cool_down == 0 || parameters.relock == 0 {
         warnings.push("the charter's cool-down or relock is zero: for test networks only".to_owned());
     }
+    if parameters.min_protocol > hashmesh_protocol::wire::PROTOCOL {
+        warnings.push(format!(
+            "the charter wants protocol {} at least, which this version does not speak: install a newer one",
+            parameters.min_protocol
+        ));
+    }
     warnings
 }

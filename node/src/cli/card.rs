@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use hashmesh_protocol::armor::{self, Document};
-use hashmesh_protocol::card::{Card, CardBody, CardDraft, End};
+use hashmesh_protocol::card::{Application, Card, CardBody, CardDraft, End, MemberKeys};
 use hashmesh_protocol::digest::NetworkId;
 use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::names::MemberId;
@@ -32,6 +32,15 @@ pub(super) enum CardCommand {
         cards: Vec<String>,
     },
     Rotate(Rotate),
+    /// Make a first card for another federation, with the keys of this node: to found one that takes over from this one.
+    First {
+        /// The governance key; that beside the data folder if absent.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Where to write the card.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Sign a card that was made on another machine with the governance key.
     Sign {
         /// What card rotate or leave have written.
@@ -59,6 +68,7 @@ impl CardCommand {
         match self {
             Self::Show { cards } => show(context, &cards).await,
             Self::Rotate(rotate) => rotate.run(context).await,
+            Self::First { key, output } => first(context, key.as_ref(), &output).await,
             Self::Sign { draft, key, output } => sign(context, &draft, key.as_ref(), output),
             Self::Submit { files, cut } => submit_files(context, &files, cut).await,
         }
@@ -110,6 +120,26 @@ fn card_form(card: &Card) -> serde_json::Value {
         "governance": body.governance, "log": body.log, "witness": body.witness, "nodes": body.nodes,
         "epoch": body.epoch, "ended": ended.collect::<Vec<_>>(), "evidence": body.evidence, "leaving": body.leaving,
     })
+}
+
+/// Makes a first card with the keys that are in use.
+async fn first(context: &Context, key: Option<&PathBuf>, output: &PathBuf) -> anyhow::Result<Done> {
+    let mut client = Client::admin(&context.folder).await?;
+    let (member, _, last) = own_card(context, &mut client).await?;
+    let governance: crate::api::form::GovernanceAnswer = client.get("/v1/governance").await?;
+    let entry = governance.members.into_iter().find(|entry| entry.id == member.as_str());
+    let entry = entry.with_context(|| format!("{member} is not a member"))?;
+    let held = keys::load(&context.folder)?;
+    let of = |wanted: hashmesh_protocol::key::PublicKey| held.signing().find(|key| key.public() == wanted).cloned();
+    let (Some(log), Some(witness)) = (of(last.body().log), of(last.body().witness)) else {
+        bail!("the keys on the card of {member} are not in this folder");
+    };
+    let governance = keys::load_one(&governance_key(context, key))?;
+    let keys = MemberKeys { governance, log, witness, node: held.node_on(Some(&last)).clone() };
+    let application = Application { name: entry.name, jurisdiction: entry.jurisdiction.parse()? };
+    let card = Card::first(member, application, &keys)?;
+    let then = "The founders of the new federation put their cards together: hashmesh charter new --succeeds.";
+    written(context, output, &armor::write(&[Document::Card(Box::new(card))]), "first card", then)
 }
 
 /// Exchange working keys of this member. Needs no vote.

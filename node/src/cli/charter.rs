@@ -61,7 +61,7 @@ pub(super) enum CharterCommand {
 impl CharterCommand {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         match self {
-            Self::New(new) => new.run(context),
+            Self::New(new) => new.run(context).await,
             Self::NewKey { folder } => sign::new_key(context, &folder),
             Self::Propose(propose) => propose.run(context).await,
             Self::Sign(sign) => sign.run(context).await,

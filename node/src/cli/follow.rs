@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use hashmesh_protocol::digest::NetworkId;
+use hashmesh_protocol::governance::Stored;
 use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::policy::Policy;
@@ -13,6 +14,7 @@ use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
 use super::table::table;
 use super::{Context, Done};
+use crate::clock;
 use crate::config::{Config, node_key};
 use crate::documents::{Found, write_genesis};
 use crate::folder::{at, read_text, replace};
@@ -124,7 +126,8 @@ impl Follow {
                 bail!("{} exists already: a node has been set up here; nothing was changed", taken.display());
             }
         }
-        let genesis = Found::in_files(&self.files)?.genesis()?;
+        let found = Found::in_files(&self.files)?;
+        let genesis = found.genesis()?;
         let network = genesis.charter().network();
         ensure!(
             network == self.network,
@@ -140,6 +143,11 @@ impl Follow {
         making.file(&folder.config(), 0o600, Config::of_follower().as_bytes())?;
         making.file(&folder.policy(), 0o600, Policy::STANDARD.as_bytes())?;
         making.file(&folder.genesis(), 0o644, write_genesis(&genesis).as_bytes())?;
+        if let Some(invitation) = found.invitations.iter().find(|invitation| invitation.network == network) {
+            let mut stored = Stored::new(&genesis, clock::now());
+            stored.governance.must_contain(invitation.charter);
+            making.file(&folder.governance(), 0o600, &stored.encode())?;
+        }
         making.finish();
         let form = json!({ "data": folder.root(), "network": network, "key": key });
         context.print(&form, || {

@@ -7,12 +7,13 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use hashmesh_protocol::armor::{self, Document};
 use hashmesh_protocol::card::{Application, Card};
-use hashmesh_protocol::charter::{Label, Parameters, found};
+use hashmesh_protocol::charter::{Label, Parameters, refound};
 use hashmesh_protocol::names::{FederationName, Jurisdiction, MemberId};
 use hashmesh_protocol::policy::Policy;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::refounding::succeeds;
 use super::{Context, Done};
 use crate::config::Config;
 use crate::documents::Found;
@@ -142,6 +143,10 @@ pub(super) struct New {
     /// A TOML file with limits that differ from the standard ones (charter show lists them all).
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
+    /// Take over from the federation that the running node is in, which has lost its quorum: what is settled of its logs now is what
+    /// its members say again. The founders' cards are made by card first.
+    #[arg(long)]
+    succeeds: bool,
     /// Where to write it.
     #[arg(long, short, default_value = "genesis.charter", value_name = "FILE")]
     output: PathBuf,
@@ -172,11 +177,12 @@ const LABELS: [(u16, &str, &str); 4] = [
 ];
 
 impl New {
-    pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let succeeds = if self.succeeds { Some(succeeds(context).await?) } else { None };
         let found_cards = Found::in_files(&self.cards)?;
         let labels = self.labels()?;
         let parameters = self.parameters()?;
-        let charter = found(self.federation, &found_cards.cards, labels, parameters);
+        let charter = refound(self.federation, &found_cards.cards, labels, parameters, succeeds);
         let charter = charter.with_context(|| {
             let files: Vec<_> = self.labels.iter().chain(&self.limits).map(|path| path.display().to_string()).collect();
             if files.is_empty() { "no charter can be made of this".to_owned() } else { files.join(", ") }

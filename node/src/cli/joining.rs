@@ -23,7 +23,7 @@ use crate::keys;
 
 /// Write an invitation: what somebody needs who is to join, or is to be told of the federation.
 ///
-/// It holds the federation's id, the charter in force, addresses of members' nodes, and version 0 with its signatures. It makes nobody
+/// It holds the federation's id, a recent charter's, addresses of members' nodes, and version 0 with its signatures. It makes nobody
 /// a member: a charter does that (hashmesh charter propose --admit).
 #[derive(Args, Debug)]
 pub(super) struct Invite {
@@ -46,14 +46,17 @@ impl Invite {
             places.truncate(hashmesh_protocol::governance::address::MAX_PLACES);
             Host { member, places }
         });
-        let invitation = Invitation::new(answer.network.parse()?, answer.charter.parse()?, hosts);
+        // A charter without a successor may still give way to another one, and would then shut out whoever was told of it.
+        let last_final = answer.versions.iter().rev().nth(usize::from(answer.provisional));
+        let charter = last_final.map_or(answer.charter.clone(), |version| version.id.clone());
+        let invitation = Invitation::new(answer.network.parse()?, charter.parse()?, hosts);
         let genesis = Found::in_files(&[context.folder.genesis()])?.genesis()?;
         let text = armor::write(&[Document::Invitation(invitation)]) + &write_genesis(&genesis);
         match &self.output {
             None => write_out(&text)?,
             Some(output) => {
                 write_new(output, 0o644, text.as_bytes())?;
-                context.print(&json!({ "file": output, "network": answer.network, "charter": answer.charter }), || {
+                context.print(&json!({ "file": output, "network": answer.network, "charter": charter }), || {
                     format!(
                         "invitation: {}\nWhoever gets it compares the id of the network with you by another way:\n{}\n",
                         output.display(),

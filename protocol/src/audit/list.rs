@@ -12,6 +12,7 @@ use crate::codec;
 use crate::content_hash::ContentHash;
 use crate::digest::Digest;
 use crate::export;
+use crate::federation::Federation;
 use crate::names::LogId;
 use crate::opening::Opening;
 use crate::statement::{Leaf, Position};
@@ -91,7 +92,7 @@ pub fn list<F: Files>(
         let mut replay = Replay::default();
         let mut chosen = Vec::new();
         for log in logs_of_one {
-            if let Some(covered) = choose(files, log, report.is_forked(log.log), at)? {
+            if let Some(covered) = choose(files, log, counting(report, log), at)? {
                 replay.expect(log.log.epoch, covered.size);
                 chosen.push((log, covered));
             }
@@ -118,11 +119,12 @@ pub fn list<F: Files>(
 /// The root over what was live of all that a member had said before a position, and how much that was.
 pub(super) fn state_before<F: Files>(
     files: &F,
+    federation: &Federation,
     logs: &[&LogReport],
     before: Position,
 ) -> Result<(Digest, u64), Box<Finding>> {
     let sizes = logs.iter().filter(|log| log.log.epoch <= before.epoch).map(|log| {
-        let size = log.checkpoint.size;
+        let size = log.checkpoint.size.min(ended(federation, log));
         (*log, if log.log.epoch == before.epoch { size.min(before.index) } else { size })
     });
     let sizes: Vec<_> = sizes.collect();
@@ -138,11 +140,25 @@ pub(super) fn state_before<F: Files>(
     Ok((growth.root(), count))
 }
 
+/// How many leaves of a log count because it has ended: those up to its end, and what is settled beyond.
+fn ended(federation: &Federation, log: &LogReport) -> u64 {
+    let settled = log.checkpoints.iter().rev().find(|kept| kept.settled.is_some()).map_or(0, |kept| kept.size);
+    let end = federation.log_state(log.log).and_then(|state| state.end);
+    end.map_or(u64::MAX, |end| end.size.max(settled))
+}
+
+/// How many leaves of a log count that are not settled: none of one that is forked, those up to its end of one that has ended.
+fn counting(report: &Report, log: &LogReport) -> u64 {
+    let end = report.federation.log_state(log.log).and_then(|state| state.end);
+    if report.is_forked(log.log) { 0 } else { end.map_or(u64::MAX, |end| end.size) }
+}
+
 /// The part of a log that counts at a moment: up to the largest checkpoint that was settled by then; where nothing is settled,
-/// up to the largest whose last leaf is not younger by its author's clock, but nothing of a log that is forked.
-fn choose<F: Files>(files: &F, log: &LogReport, forked: bool, at: Timestamp) -> Result<Option<Covered>, Box<Finding>> {
-    let kept = &log.checkpoints;
-    if forked || kept.iter().any(|kept| kept.settled.is_some()) {
+/// up to the largest whose last leaf is not younger by its author's clock, of those of at most `counting` leaves.
+fn choose<F: Files>(files: &F, log: &LogReport, counting: u64, at: Timestamp) -> Result<Option<Covered>, Box<Finding>> {
+    let kept = &log.checkpoints[..log.checkpoints.partition_point(|kept| kept.size <= counting)];
+    if counting == 0 || log.checkpoints.iter().any(|kept| kept.settled.is_some()) {
+        let kept = &log.checkpoints;
         let last = kept.iter().rev().find(|kept| kept.settled.is_some_and(|time| time <= at));
         return Ok(last.copied());
     }

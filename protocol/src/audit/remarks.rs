@@ -79,15 +79,16 @@ pub(super) fn verify<F: Files>(files: &F, federation: &Federation, logs: &[LogRe
             }
         }
     }
-    findings.extend(last_states(logs).filter_map(|(log, index, state)| hold(files, logs, log, index, state)));
+    findings
+        .extend(last_states(logs).filter_map(|(log, index, state)| hold(files, (federation, logs), log, index, state)));
     findings
 }
 
 /// Holds all states against the leaves: each is as much work as a list.
-pub(super) fn every_state<F: Files>(files: &F, logs: &[LogReport]) -> Vec<Finding> {
+pub(super) fn every_state<F: Files>(files: &F, federation: &Federation, logs: &[LogReport]) -> Vec<Finding> {
     let states =
         logs.iter().flat_map(|log| log.remarks.iter().filter_map(move |(index, remark)| state(log, *index, remark)));
-    states.filter_map(|(log, index, state)| hold(files, logs, log, index, state)).collect()
+    states.filter_map(|(log, index, state)| hold(files, (federation, logs), log, index, state)).collect()
 }
 
 /// Where a member says what is live.
@@ -105,13 +106,19 @@ fn last_states(logs: &[LogReport]) -> impl Iterator<Item = Stated<'_>> {
     })
 }
 
-fn hold<F: Files>(files: &F, logs: &[LogReport], log: &LogReport, index: u64, said: &State) -> Option<Finding> {
+fn hold<F: Files>(
+    files: &F,
+    (federation, logs): (&Federation, &[LogReport]),
+    log: &LogReport,
+    index: u64,
+    said: &State,
+) -> Option<Finding> {
     let wrong = |fault: Fault| Finding::of(entries(log, index), fault).in_log(log.log).at(index);
     if said.before.epoch > log.log.epoch || (said.before.epoch == log.log.epoch && said.before.index > index) {
         return Some(wrong(Fault::State));
     }
     let of_one: Vec<_> = logs.iter().filter(|other| other.log.member == log.log.member).collect();
-    match state_before(files, &of_one, said.before) {
+    match state_before(files, federation, &of_one, said.before) {
         Ok(found) if found == (said.root, said.count) => None,
         Ok(_) => Some(wrong(Fault::State)),
         Err(finding) => Some(*finding),
@@ -220,7 +227,7 @@ mod tests {
             let files = world.export(&[]);
             let report = audit(&files, Some(world.network())).unwrap();
             let before = Position { epoch: 0, index: size as u64 };
-            let (root, count) = state_before(&files, &[&report.logs[0]], before).unwrap();
+            let (root, count) = state_before(&files, &world.federation, &[&report.logs[0]], before).unwrap();
             State { before, root, count }
         };
         let (early, late) = (state(&world, 5), state(&world, 8));

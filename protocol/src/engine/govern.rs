@@ -14,7 +14,7 @@ use crate::key::PublicKey;
 use crate::ledger::Mark;
 use crate::names::{LogId, MemberId};
 use crate::time::Timestamp;
-use crate::wire::{Answer, Gossip, Request};
+use crate::wire::{Answer, Gossip, PROTOCOL, Request};
 
 /// A node's addresses are taken at most so often; what comes faster comes later, with catch-up.
 const MOVES: Duration = Duration::from_secs(10);
@@ -128,6 +128,11 @@ impl Engine {
 
     /// Takes a document, makes it durable if it is new, acts on it, and passes it on.
     fn take_document(&mut self, document: Document, effects: &mut Vec<Effect>) -> Result<Taken, GovernanceError> {
+        if let Some(wanted) =
+            self.too_old().filter(|_| matches!(document, Document::Charter { .. } | Document::Approval(_)))
+        {
+            return Err(GovernanceError::TooOld(wanted));
+        }
         let message = Gossip::encode_document(&document);
         let moved = if let Document::Addresses(record) = &document { Some(record.body().node) } else { None };
         let taken = Arc::make_mut(&mut self.governing.stored).governance.take(document)?;
@@ -172,8 +177,16 @@ impl Engine {
         }
     }
 
+    /// The protocol that the charter in force wants at least, if this software speaks an older one: then it takes up no more charters,
+    /// which may hold what it does not understand, and goes on matching (SPEC 21.13).
+    pub fn too_old(&self) -> Option<u32> {
+        let wanted = self.federation.charter().body().parameters.min_protocol;
+        (wanted > PROTOCOL).then_some(wanted)
+    }
+
     /// Other charters or cards are in force.
     pub(super) fn reform(&mut self, effects: &mut Vec<Effect>) {
+        effects.extend(self.too_old().map(|wanted| Effect::Alarm(Alarm::TooOld(wanted))));
         for log in self.ledger.reform(&self.federation) {
             effects.push(Effect::Alarm(Alarm::OtherKey(log)));
         }

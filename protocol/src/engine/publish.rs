@@ -26,6 +26,9 @@ const MAX_QUEUED: usize = 65_536;
 /// Publications of up to so many drafts go before larger ones: a revocation must not wait behind an import.
 const SMALL: usize = 64;
 
+/// Milliseconds in an hour.
+const HOUR: u64 = 3_600_000;
+
 /// What a caller wants to say.
 #[derive(Clone, Debug)]
 pub struct Publication {
@@ -89,6 +92,9 @@ pub enum Unpublishable {
     /// SPEC 20.6: only what stands in an earlier log can be voided.
     #[error("{0} is no earlier log of this member: a stolen log key is replaced first (hashmesh card rotate)")]
     NotEarlier(u32),
+    /// SPEC 12.9: more than the charter allows in 24 hours.
+    #[error("the charter allows {0} statements a member in 24 hours, and they have been made; try again later")]
+    Quota(u64),
     /// Nothing stands there.
     #[error("nothing stands from {0} on")]
     NothingFrom(Position),
@@ -106,6 +112,8 @@ pub(super) struct Publishing {
     in_flight: Option<InFlight>,
     /// What the batch says that was composed last, as long as the catalog may not show it yet.
     unshown: Saying,
+    /// What was said by hour of the last 24, newest last, since this node started.
+    hours: VecDeque<(u64, u64)>,
 }
 
 /// What one batch says.
@@ -165,6 +173,22 @@ impl Publishing {
         }
     }
 
+    /// How many more statements may be made now, of so many in 24 hours.
+    fn left(&self, now: Timestamp, most: u64) -> u64 {
+        let hour = now.0 / HOUR;
+        let said: u64 = self.hours.iter().filter(|(at, _)| at + 24 > hour).map(|(_, count)| count).sum();
+        most.saturating_sub(said)
+    }
+
+    fn said(&mut self, now: Timestamp, count: u64) {
+        let hour = now.0 / HOUR;
+        self.hours.retain(|(at, _)| at + 24 > hour);
+        match self.hours.back_mut() {
+            Some((at, so_far)) if *at == hour => *so_far += count,
+            _ => self.hours.push_back((hour, count)),
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.small.is_empty() && self.large.is_empty()
     }
@@ -205,6 +229,7 @@ impl Engine {
         }
         let charter = self.federation.charter();
         let limit = charter.body().parameters.batch_leaves as usize;
+        let left = self.publishing.left(self.now, charter.body().parameters.statements_per_day);
         let Publishing { small, large, unshown, .. } = &mut self.publishing;
         let mut place = Place {
             charter,
@@ -217,6 +242,7 @@ impl Engine {
             composer: Entries::compose(own, log.size()),
             said: Saying::default(),
             voids: false,
+            left,
         };
         for statement in self.remarking.next.drain(..) {
             place.composer.push(Leaf { time: place.time, statement }, None);
@@ -243,6 +269,7 @@ impl Engine {
             Self::reply(done, effects);
             return;
         };
+        self.publishing.said(self.now, entries.end() - entries.first());
         let admitted = self.ledger.append(entries);
         let admitted = Arc::new(admitted.expect("composed at the end of the own log, not before its time"));
         let mark = Mark { size: admitted.entries.end(), root: admitted.root };
@@ -307,6 +334,8 @@ struct Place<'a> {
     said: Saying,
     /// Whether something is voided in it.
     voids: bool,
+    /// How many more additions and disputes the charter allows today.
+    left: u64,
 }
 
 impl Place<'_> {
@@ -317,6 +346,10 @@ impl Place<'_> {
             Draft::Revoke { target, reason } => self.revoke(*target, *reason as u64),
             Draft::Erase { target, basis } => self.erase(*target, *basis as u64),
             Draft::Void { epoch, from } => self.void(*epoch, *from),
+            // What withdraws something is never kept waiting.
+            Draft::Add { .. } | Draft::Dispute { .. } if self.left == 0 => {
+                Err(Unpublishable::Quota(self.charter.body().parameters.statements_per_day))
+            }
             Draft::Add { .. } | Draft::Dispute { .. } => Ok(self.state(draft)),
         }
     }
@@ -334,6 +367,7 @@ impl Place<'_> {
         let replaces = standing.map(|word| word.position);
         let (statement, opening, hash) = draft.statement(replaces).expect("not a revocation");
         let position = self.here();
+        self.left = self.left.saturating_sub(1);
         self.composer.push(Leaf { time: self.time, statement }, Some((opening, hash)));
         self.said.ended.extend(replaces);
         self.said.about.insert(position, hash);

@@ -43,7 +43,7 @@ impl Engine {
         if due && remarks.changed() && !self.remarking.surveying {
             self.remarking.surveying = true;
             let earlier = self.ledger.logs().filter(|(id, _)| id.member == own.member && id.epoch < own.epoch);
-            let logs = earlier.map(|(id, log)| (id, log.size())).chain([(own, size)]).collect();
+            let logs = earlier.map(|(id, log)| (id, log.size().min(log.counting()))).chain([(own, size)]).collect();
             effects.push(Effect::Survey(logs));
         }
     }

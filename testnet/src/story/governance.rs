@@ -1,6 +1,5 @@
 //! A federation that founds itself, admits, expels, exchanges keys, and has no owner: by the command line, as its operators would.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -106,6 +105,10 @@ pub async fn tell_governance(
 
     say("\n== Two rival charters, both signed by all, are handed in at two ends at once")?;
     story.rival_charters().await?;
+    say(&story.all_agree().await?)?;
+
+    say("\n== The quorum is lost, and the federation refounded")?;
+    story.refound().await?;
     say(&story.all_agree().await?)
 }
 
@@ -376,11 +379,58 @@ impl Chapters {
                 sleep(Duration::from_millis(20)).await;
             }
         }
-        fs::write(
-            self.cluster.root().join("rivals.txt"),
-            texts.iter().map(|(id, _)| format!("{id}\n")).collect::<String>(),
-        )?;
         Ok(())
+    }
+
+    /// Crab and eve are gone for good, and without them nothing can be changed any more. Acme and bolt begin anew, with what was settled.
+    async fn refound(&mut self) -> anyhow::Result<()> {
+        let carried = self.add(ACME).await?;
+        self.all_match(&carried, true).await?;
+        settled(self.cluster.member(BOLT), "acme").await?;
+        settled(self.cluster.member(ACME), "bolt").await?;
+        for at in [CRAB, EVE] {
+            self.cluster.stop(at)?;
+            self.gone.push(at);
+        }
+        let root = self.cluster.root().to_owned();
+        let text = |name: &str| root.join(name).display().to_string();
+        let (card, other, charter) = (text("acme-again.card"), text("bolt-again.card"), text("again.charter"));
+        self.with_key(ACME, &["card", "first", "--output", &card])?;
+        self.with_key(BOLT, &["card", "first", "--output", &other])?;
+        let limits = text("limits.toml");
+        let new = [
+            "charter",
+            "new",
+            "--federation",
+            "demo2.example",
+            "--succeeds",
+            "--limits",
+            &limits,
+            "--output",
+            &charter,
+        ];
+        self.cluster.member(ACME).hashmesh(&[&new[..], &[&card, &other]].concat())?;
+        let network = Found::in_files(&[&charter])?.charter()?.network().to_string();
+        let mut files = vec![charter.clone()];
+        for at in [ACME, BOLT] {
+            let signature = text(&format!("{}-again.sig", self.cluster.member(at).id));
+            self.with_key(at, &["charter", "sign", &charter, "--yes", "--output", &signature])?;
+            files.push(signature);
+        }
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        for at in [ACME, BOLT] {
+            self.cluster.stop(at)?;
+            let adopt = [&["adopt", "--network", &network], &files[..]].concat();
+            self.cluster.member(at).hashmesh(&adopt)?;
+        }
+        for at in [ACME, BOLT] {
+            self.cluster.start(at)?;
+        }
+        self.all_agree().await?;
+        for at in [ACME, BOLT] {
+            self.cluster.member(at).hashmesh(&["carry"])?;
+        }
+        self.all_match(&carried, true).await
     }
 }
 

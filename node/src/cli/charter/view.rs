@@ -168,6 +168,12 @@ pub(super) fn describe(charter: &Charter) -> String {
     let limits: Vec<_> =
         body.parameters.entries().into_iter().map(|(name, value)| vec![name.to_owned(), value.to_string()]).collect();
     let note = if body.note.is_empty() { String::new() } else { format!("\"{}\"\n", body.note) };
+    let note = match &body.succeeds {
+        Some(old) => {
+            format!("{note}takes over from network {}, charter {}, {} logs\n", old.network, old.charter, old.ends.len())
+        }
+        None => note,
+    };
     format!(
         "charter {id}\nfederation {federation}, version {version}\n{note}\n{members}\n{departed}{labels}\n\
          witnesses: {witnesses}; {quorum} of the others settle a checkpoint\n\
