@@ -1,6 +1,7 @@
 //! A federation that founds itself, admits, expels, exchanges keys, and has no owner: by the command line, as its operators would.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -255,7 +256,7 @@ impl Chapters {
         let (last, mut later) = (Instant::now(), Vec::new());
         let key = self.governance_key(EVE).display().to_string();
         let mut signing =
-            self.cluster.member(EVE).command(&["charter", "sign", &id, "--yes", "--key", &key]).spawn()?;
+            self.cluster.member(EVE).command(&["charter", "sign", &id, "--yes", "--key", &key]).stdout(Stdio::null()).spawn()?;
         let mut cut_off = None;
         while cut_off.is_none() {
             self.said += 1;
