@@ -10,13 +10,15 @@ use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::engine::{Draft, Outcome, Placed, Target, Unpublishable};
 use hashmesh_protocol::names::LogId;
 use hashmesh_protocol::opening::Opening;
-use hashmesh_protocol::statement::{Basis, Position};
+use hashmesh_protocol::policy::Decision;
+use hashmesh_protocol::statement::{Basis, Position, Reason};
+use hashmesh_testnet::cluster::Member;
 use hashmesh_testnet::sim::{Sim, Weather, pdq};
 use serde_json::Value;
 
 use super::audit::{exports, files, settled, verify};
 use super::forks::{Word, story};
-use super::loopback::{PATIENCE, add, eventually, founded_with, publish};
+use super::loopback::{PATIENCE, add, decisions, eventually, founded_with, publish, running};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -183,4 +185,50 @@ async fn nothing_of_what_was_erased_is_in_any_file() {
     fs::copy(stores[1].join("openings.keys"), before.join("openings.keys")).unwrap();
     let error = openings(&before).unwrap_err();
     assert!(error.to_string().contains("do not open"), "{error}");
+}
+
+/// SPEC 20.7: what a node deletes for its own platform's reasons is gone there, whoever states it, now and later, and nowhere else; the
+/// export says so, and verifies.
+#[tokio::test]
+async fn a_node_deletes_for_its_own_reasons_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = running(&folder.path().join("cluster")).await;
+    let (acme, bolt, crab) = (cluster.member(0), cluster.member(1), cluster.member(2));
+    let (hash, other) = (pdq(1), pdq(2));
+    publish(bolt, vec![add(hash), add(other)]).await.unwrap();
+    publish(crab, vec![add(hash)]).await.unwrap();
+    eventually("both", async || decisions(acme, &[hash, other]).await == [Decision::Block, Decision::Review]).await;
+    cluster.agree(PATIENCE).await.unwrap();
+    let text = hash.to_string();
+    let said = acme.hashmesh(&["forget", &text, "--reason", "an order of a court", "--yes"]).unwrap();
+    assert!(said.contains("2 statements"), "{said}");
+    let gone = async |member: &Member| decisions(member, &[hash, other]).await == [Decision::None, Decision::Review];
+    assert!(gone(acme).await);
+    assert_eq!(decisions(crab, &[hash]).await, [Decision::Block], "nowhere else");
+    // Who states it later is not shown either, and nothing is missing.
+    publish(acme, vec![add(pdq(3))]).await.unwrap();
+    let dispute = StatementForm::Dispute { hash: text.clone(), reason: Reason::Lawful, note: None };
+    publish(bolt, vec![dispute]).await.unwrap();
+    cluster.agree(PATIENCE).await.unwrap();
+    assert!(gone(acme).await);
+    let refused = acme.attempt(&["forget", &text, "--reason", " ", "--yes"]).unwrap();
+    assert!(!refused.status.success());
+
+    let export = folder.path().join("export").display().to_string();
+    let network = acme.status().await.unwrap().federation.network;
+    let mut cluster = cluster;
+    cluster.stop(0).unwrap();
+    cluster.start(0).unwrap();
+    let acme = cluster.member(0);
+    cluster.connected(PATIENCE).await.unwrap();
+    assert!(gone(acme).await, "over a restart");
+    let status = acme.status().await.unwrap();
+    assert_eq!((status.forgotten, status.logs.iter().map(|log| log.missing).sum::<u64>()), (1, 0));
+    acme.hashmesh(&["audit", "export", "--with-openings", "--out", &export]).unwrap();
+    let said = acme.hashmesh(&["audit", "verify", &export, "--network", &network]).unwrap();
+    assert!(said.contains("3 openings are not held"), "{said}");
+    assert!(!stands_in(Path::new(&export), hash.value()), "in no file of the export");
+    assert!(stands_in(Path::new(&export), other.value()));
+    let list = acme.hashmesh(&["forget", "--list"]).unwrap();
+    assert!(list.contains("an order of a court") && list.contains("bolt/0/0") && !list.contains(&text[4..]), "{list}");
 }

@@ -45,7 +45,7 @@ pub(super) fn founded_with(folder: &Path, limits: &[(&str, u64)]) -> Cluster {
     Cluster::found_with(folder, &program(), &MEMBERS, limits).unwrap()
 }
 
-async fn running(folder: &Path) -> Cluster {
+pub(super) async fn running(folder: &Path) -> Cluster {
     let mut cluster = founded(folder);
     cluster.start_all().unwrap();
     cluster.connected(PATIENCE).await.unwrap();

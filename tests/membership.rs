@@ -8,7 +8,7 @@ use hashmesh_protocol::charter::{Approval, Charter, CharterBody, Departed, Depar
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::engine::{Alarm, Draft, Outcome, Placed, Ungoverned, Unpublishable};
 use hashmesh_protocol::federation::Standing;
-use hashmesh_protocol::governance::{Document, GovernanceError, Taken};
+use hashmesh_protocol::governance::{Document, GovernanceError, Taken, Withdrawal};
 use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::Log;
 use hashmesh_protocol::names::{LogId, MemberId};
@@ -423,6 +423,33 @@ fn one_member_alone_changes_nothing() {
     for node in MEMBERS {
         assert_eq!(tip(&net, node).id(), before.id(), "{node}");
     }
+}
+
+/// SPEC 21.17: a vote that was thought better of is shown as such, everywhere and over a restart, and stays a vote.
+#[test]
+fn a_vote_can_be_withdrawn_and_stays_a_vote() {
+    let mut net = federation(11);
+    net.settle();
+    let charter = amend(&tip(&net, "alice"), |charter| charter.note = "a thought".to_owned());
+    net.submits("alice", vec![document(&charter, &["alice"], &[])]);
+    let network = charter.network();
+    let withdrawal = |member: &str, key: &str| {
+        Document::Withdrawal(Withdrawal::sign(network, charter.id(), id(member), &keys_of(key).governance))
+    };
+    assert_eq!(net.submits("alice", vec![withdrawal("alice", "alice")]), [Ok(Taken::Kept)]);
+    let others = net.submits("alice", vec![withdrawal("bob", "bob"), withdrawal("alice", "bob")]);
+    assert!(matches!(others[..], [Err(_), Ok(Taken::Known)]), "{others:?}: who has not voted withdraws nothing");
+    net.settle();
+    net.crash("bob");
+    net.start("bob");
+    net.settle();
+    for node in MEMBERS {
+        let stored = net.node(node).engine().unwrap().governance().clone();
+        assert_eq!(stored.governance.proposal(charter.id()).unwrap().withdrawn, [id("alice")], "{node}");
+    }
+    net.submits("carol", vec![document(&charter, &["bob", "carol"], &[])]);
+    net.settle();
+    assert_eq!(tip(&net, "mallory").id(), charter.id());
 }
 
 /// SPEC 21.13: a flag day is a vote. A node that is too old for it takes up no more charters, says so, and goes on with everything else.

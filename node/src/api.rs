@@ -12,6 +12,7 @@ mod codec;
 mod error;
 mod export;
 mod feed;
+mod forget;
 pub mod form;
 mod govern;
 mod log;
@@ -49,6 +50,7 @@ use crate::decisions::Decisions;
 use crate::driver::{Callers, Shared, Submitters};
 use crate::feed::Feed;
 use crate::folder::Folder;
+use crate::forgotten::Forgotten;
 use crate::index::Matcher;
 use crate::mailbox::Mailbox;
 use crate::quarantine::Quarantine;
@@ -62,6 +64,8 @@ pub struct View {
     pub matcher: Arc<Matcher>,
     /// What this platform believes.
     pub policy: Arc<ArcSwap<Policy>>,
+    /// What this node does not hold by its own decision.
+    pub forgotten: Arc<Forgotten>,
     /// What waits for a person.
     pub quarantine: Arc<Quarantine>,
     /// The last queries, if the operator wants that.

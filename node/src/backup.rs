@@ -58,8 +58,15 @@ const NODE: &str = "node";
 const SIGNED: &str = "signed.json";
 
 /// Files of the data folder that are copied if they are there. The card's name is the member's.
-const COPIED: [&str; 6] =
-    ["config.toml", "policy.toml", "quarantine.json", "genesis.charter", "governance", "decisions.log"];
+const COPIED: [&str; 7] = [
+    "config.toml",
+    "policy.toml",
+    "quarantine.json",
+    "forgotten.json",
+    "genesis.charter",
+    "governance",
+    "decisions.log",
+];
 
 /// The working keys.
 const KEYS: [&str; 3] = ["log.key", "witness.key", "node.key"];

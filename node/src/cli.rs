@@ -9,6 +9,7 @@ mod backup;
 mod card;
 mod charter;
 mod follow;
+mod forget;
 mod founding;
 mod import;
 mod joining;
@@ -92,6 +93,7 @@ enum Command {
     Revoke(publish::Revoke),
     Erase(publish::Erase),
     Void(publish::Void),
+    Forget(forget::Forget),
     /// Put a whole list of hashes on the list.
     Import(import::Import),
     /// Ask what is known about hashes or pictures.
@@ -198,6 +200,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Done> {
         Command::Revoke(revoke) => block_on(revoke.run(context)),
         Command::Erase(erase) => block_on(erase.run(context)),
         Command::Void(void) => block_on(void.run(context)),
+        Command::Forget(forget) => block_on(forget.run(context)),
         Command::Import(import) => block_on(import.run(context)),
         Command::Match(ask) => block_on(ask.run(context)),
         Command::Hash(hash) => hash.run(context),

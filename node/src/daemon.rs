@@ -37,6 +37,7 @@ use crate::documents::{DocumentsError, Found};
 use crate::driver::{Announcer, Callers, Driver, DriverError, Shared, Submitters};
 use crate::feed::{Feed, Judge};
 use crate::folder::{Folder, FolderError, MAX_POLICY, at, read_text};
+use crate::forgotten::{Forgotten, ForgottenError};
 use crate::governance::{Current, GovernanceFile, GovernanceFileError};
 use crate::index::Matcher;
 use crate::keys::{self, KeysError, NodeKeys};
@@ -69,6 +70,8 @@ pub enum RunError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Decisions(#[from] DecisionsError),
+    #[error(transparent)]
+    Forgotten(#[from] ForgottenError),
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error(transparent)]
@@ -111,6 +114,7 @@ struct Prepared {
     pen: Option<Pen>,
     decisions: Decisions,
     quarantine: Arc<Quarantine>,
+    forgotten: Arc<Forgotten>,
 }
 
 /// Runs a node until it is told to stop. `ready` is called once queries are answered.
@@ -121,7 +125,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
     let sockets = Sockets::open(&prepared.folder, prepared.config.feed)?;
     let (prepared, loaded) = load_off_thread(prepared, sockets.progress.clone()).await;
     let Loaded { store, ledger, curator, evidence } = loaded?;
-    let Prepared { folder, config, node, governance, policy, pen, decisions, quarantine } = prepared;
+    let Prepared { folder, config, node, governance, policy, pen, decisions, quarantine, forgotten } = prepared;
     let federation = governance.governance.federation();
     let signer = pen.as_ref().map(|pen| &pen.signer);
     let catalog = curator.catalog().clone();
@@ -182,6 +186,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         matcher: matcher.clone(),
         policy: policy.clone(),
         quarantine: quarantine.clone(),
+        forgotten,
         remembered,
         feed: feed.clone(),
         folder: folder.clone(),
@@ -406,7 +411,8 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     let policy = policy.map_err(|error| RunError::Policy { path, error })?;
     let decisions = Decisions::open(&folder.decisions())?;
     let quarantine = Arc::new(Quarantine::open(&folder.quarantine())?);
-    Ok(Prepared { folder, config, node, governance, policy, pen, decisions, quarantine })
+    let forgotten = Forgotten::open(folder.forgotten())?;
+    Ok(Prepared { folder, config, node, governance, policy, pen, decisions, quarantine, forgotten })
 }
 
 /// Checks that the keys of a folder are those on the member's card in force. Who is on no charter yet waits to be admitted.
@@ -460,7 +466,8 @@ impl Loaded {
     fn load(path: &Path, prepared: &mut Prepared, progress: &Progress) -> Result<Self, RunError> {
         let begun = Instant::now();
         let mut store = DiskStore::open(path)?;
-        let Prepared { governance, pen, .. } = prepared;
+        let Prepared { governance, pen, forgotten, .. } = prepared;
+        store.without(forgotten.clone());
         let federation = governance.governance.federation();
         let own = match pen {
             Some(pen) => match federation.writable_log(pen.member) {
@@ -472,6 +479,8 @@ impl Loaded {
         let key = random::<16>()?;
         let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         let (mut curator, _) = Catalog::told([half(&key[..8]), half(&key[8..])], want_huge);
+        let hidden = forgotten.clone();
+        curator.hides(Box::new(move |hash| hidden.has(hash)));
         let mut count = 0u64;
         let mut told = Instant::now();
         let loaded = load(&mut store, &federation, &mut curator, own, |more| {

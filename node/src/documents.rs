@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hashmesh_protocol::armor::{self, ArmorError, Document, MAX_FILE};
 use hashmesh_protocol::card::{Card, CardDraft};
 use hashmesh_protocol::charter::{Approval, Charter, Genesis, GenesisError};
-use hashmesh_protocol::governance::{self, Bundle, Invitation};
+use hashmesh_protocol::governance::{self, Bundle, Invitation, Withdrawal};
 
 use crate::folder::{FolderError, read_text};
 
@@ -24,6 +24,8 @@ pub struct Found {
     pub drafts: Vec<CardDraft>,
     /// Invitations.
     pub invitations: Vec<Invitation>,
+    /// Votes that were thought better of.
+    pub withdrawals: Vec<Withdrawal>,
 }
 
 /// Why files have no documents.
@@ -84,6 +86,7 @@ impl Found {
                 Document::Proposal(proposal) => self.proposals.push(*proposal),
                 Document::Draft(draft) => self.drafts.push(*draft),
                 Document::Invitation(invitation) => self.invitations.push(invitation),
+                Document::Withdrawal(withdrawal) => self.withdrawals.push(withdrawal),
                 Document::Charter(_) | Document::Card(_) => {}
             }
         }
@@ -111,6 +114,7 @@ impl Found {
         let is_loose = |approval: &&Approval| charters.iter().all(|charter| charter.id() != approval.charter);
         let loose = self.approvals.iter().filter(is_loose).cloned();
         documents.extend(loose.map(governance::Document::Approval));
+        documents.extend(self.withdrawals.iter().cloned().map(governance::Document::Withdrawal));
         // A first card is an application: without a charter that names it nobody takes it.
         let later = cards.into_iter().filter(|card| card.body().counter > 0);
         documents.extend(later.map(|card| governance::Document::Card(Box::new(card.clone()))));

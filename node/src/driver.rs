@@ -323,6 +323,12 @@ impl Driver {
                     this.store.freeze(log, counts);
                     this.curator.freeze(log, counts, changed);
                 }),
+                Effect::Forget(places) => {
+                    self.store.forget(&places)?;
+                    self.showing(|this, changed| {
+                        places.iter().for_each(|(log, index)| this.curator.forget(*log, *index, &mut *changed));
+                    });
+                }
                 Effect::GossipEvidence(message) => self.net.gossip_evidence(message),
                 Effect::ShowSettled(log, size) => self.showing(|this, changed| {
                     // Of a frozen log, what is settled after all has effect again.

@@ -8,6 +8,7 @@
 //!   genesis.charter   the federation, once joined
 //!   governance        later charters, cards, and what was chosen
 //!   keys/             log.key, witness.key, node.key (0600, PKCS#8 PEM), and *.next.key while they are rotated
+//!   forgotten.json    what this node does not hold by its own decision, by keyed digests; if there is such
 //!   signer            what was signed last; never restored from a backup
 //!   heads             the newest checkpoint of every log, a second witness beside the store
 //!   store/            the database (0700)
@@ -112,6 +113,11 @@ impl Folder {
     /// `quarantine.json`.
     pub fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine.json")
+    }
+
+    /// `forgotten.json`.
+    pub fn forgotten(&self) -> PathBuf {
+        self.root.join("forgotten.json")
     }
 
     /// `signer`.

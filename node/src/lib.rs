@@ -14,6 +14,7 @@ pub mod driver;
 pub mod export;
 pub mod feed;
 pub mod folder;
+pub mod forgotten;
 pub mod governance;
 pub mod images;
 pub mod import;

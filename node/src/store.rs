@@ -76,6 +76,13 @@ pub trait Store: Archive<Error = StoreError> + Sized + Sync {
     /// Makes records durable. When this returns, they survive the loss of power; when it fails, the process must end.
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError>;
 
+    /// Does not hold the openings of these leaves from now on, by this node's own decision (SPEC 20.7). Durable when this returns; they are
+    /// hidden at once, and gone with the next [`shred`](Self::shred).
+    fn forget(&mut self, places: &[(LogId, u64)]) -> Result<(), StoreError>;
+
+    /// All that it does not hold by its own decision.
+    fn all_forgotten(&self) -> Vec<(LogId, u64)>;
+
     /// All evidence that was committed.
     fn all_evidence(&self) -> Result<Vec<Vec<u8>>, StoreError>;
 

@@ -11,7 +11,7 @@ use crate::card::{Card, CardDraft, CardError};
 use crate::charter::{Approval, Charter, CharterError};
 use crate::codec::{self, CodecError};
 use crate::evidence::{Evidence, MAX_EVIDENCE};
-use crate::governance::{Bundle, BundleError, Invitation};
+use crate::governance::{Bundle, BundleError, Invitation, Withdrawal};
 
 const CARD: &str = "HASHMESH CARD";
 const CHARTER: &str = "HASHMESH CHARTER";
@@ -20,6 +20,7 @@ const EVIDENCE: &str = "HASHMESH EVIDENCE";
 const PROPOSAL: &str = "HASHMESH PROPOSAL";
 const DRAFT: &str = "HASHMESH CARD DRAFT";
 const INVITATION: &str = "HASHMESH INVITATION";
+const WITHDRAWAL: &str = "HASHMESH CHARTER WITHDRAWAL";
 
 /// Longest file that is read: a charter of a thousand members with all their cards and signatures.
 pub const MAX_FILE: usize = 16 * 1024 * 1024;
@@ -42,6 +43,8 @@ pub enum Document {
     Draft(Box<CardDraft>),
     /// An invitation.
     Invitation(Invitation),
+    /// That a member has thought better of its vote, unverified likewise.
+    Withdrawal(Withdrawal),
 }
 
 /// Why a file has no documents of ours.
@@ -104,6 +107,7 @@ fn read_block(block: &Pem) -> Result<Document, ArmorError> {
         PROPOSAL => Ok(Document::Proposal(Box::new(Bundle::decode(block.contents())?))),
         DRAFT => Ok(Document::Draft(Box::new(CardDraft::read(block.contents())?))),
         INVITATION => Ok(Document::Invitation(Invitation::decode(block.contents())?)),
+        WITHDRAWAL => Ok(Document::Withdrawal(codec::decode(block.contents(), 1024)?)),
         other => Err(ArmorError::Foreign(other.to_owned())),
     }
 }
@@ -133,6 +137,11 @@ pub fn write<'a>(documents: impl IntoIterator<Item = &'a Document>) -> String {
                 let caption =
                     format!("card of {}, number {}, to be signed by its governance key", body.member, body.counter);
                 (caption, DRAFT, draft.bytes())
+            }
+            Document::Withdrawal(withdrawal) => {
+                let caption =
+                    format!("{} withdraws its signature on charter {}", withdrawal.member, withdrawal.charter);
+                (caption, WITHDRAWAL, codec::encode(withdrawal))
             }
             Document::Invitation(invitation) => {
                 let caption = format!("invitation to network {}, charter {}", invitation.network, invitation.charter);

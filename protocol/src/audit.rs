@@ -46,6 +46,8 @@ pub struct Report {
     pub logs: Vec<LogReport>,
     /// Logs of the federation that the export leaves out.
     pub absent: Vec<LogId>,
+    /// The openings that whoever exported does not hold, by its own decision and word: log, leaf, since when.
+    pub not_held: Vec<(LogId, u64, Timestamp)>,
     /// What is wrong, at most 1,000 of it.
     pub findings: Vec<Finding>,
     /// How much more is wrong.
@@ -114,6 +116,7 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
         pinned: network.is_some(),
         logs: Vec::new(),
         absent: Vec::new(),
+        not_held: Vec::new(),
         findings: Vec::new(),
         more: 0,
         federation: federation.clone(),
@@ -127,6 +130,10 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
     if documents::text(files, export::POLICY)? != export::policy(&federation) {
         report.add([Finding::of(export::POLICY, Fault::Policy)]);
     }
+    match documents::not_held(files) {
+        Ok(not_held) => report.not_held = not_held,
+        Err(fault) => report.add([Finding::of(export::NOT_HELD, fault)]),
+    }
     report.add(evidence::verify(files, &federation));
     for &id in federation.logs().keys() {
         match log::verify(files, &federation, id) {
@@ -137,6 +144,7 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
             None => report.absent.push(id),
         }
     }
+    report.logs.chunk_by_mut(|a, b| a.log.member == b.log.member).for_each(log::pass_over_voids);
     // What is remarked is held against whole logs only: damage must convict nobody.
     if report.is_whole() {
         report.add(remarks::verify(files, &federation, &report.logs));

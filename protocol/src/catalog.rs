@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use column::OnBlock;
 use column::{Column, Column32};
-pub use curator::Curator;
+pub use curator::{Curator, Hidden};
 use shelf::Shelf;
 
 use crate::content_hash::{ContentHash, HashKind};

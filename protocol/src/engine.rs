@@ -147,6 +147,8 @@ pub enum Input {
     },
     /// These are the working keys that this node holds.
     Keys(BTreeSet<PublicKey>),
+    /// This node is to hold the openings of these leaves no longer, by its operator's decision.
+    Forget(Vec<(LogId, u64)>),
     /// Openings that were missing, checked against the leaves that they open.
     Opened(Vec<LateOpening>),
     /// Time has passed.
@@ -220,6 +222,8 @@ pub enum Effect {
         /// Of each.
         outcomes: Vec<Result<Taken, Ungoverned>>,
     },
+    /// Delete the openings of these leaves here, and let queries see them no more.
+    Forget(Vec<(LogId, u64)>),
     /// Let queries see that nothing beyond so many leaves of a log has effect any more.
     Freeze(LogId, u64),
     /// Flood this message, which carries evidence.
@@ -513,6 +517,10 @@ impl Engine {
             Input::Keys(keys) => {
                 self.keys = keys;
                 self.speak_in_the_newest_log();
+            }
+            Input::Forget(places) => {
+                places.iter().for_each(|(log, index)| self.ledger.forget(*log, *index));
+                effects.push(Effect::Forget(places));
             }
             Input::Opened(openings) => self.opened(openings, &mut effects),
             Input::Tick => self.tick(&mut effects),

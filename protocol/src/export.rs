@@ -15,6 +15,7 @@ use crate::evidence::Accused;
 use crate::federation::Federation;
 use crate::governance::{Governance, GovernanceError};
 use crate::names::{LogId, MemberId};
+use crate::time::Timestamp;
 use crate::tree::tile::{TILE_WIDTH, Tile, TileKind};
 use crate::tree::{empty_root, node_hash};
 
@@ -29,6 +30,9 @@ pub const CARDS: &str = "cards";
 
 /// The folder of proofs that somebody has signed two histories.
 pub const EVIDENCE: &str = "evidence";
+
+/// The file that says which openings whoever exports does not hold by its own decision, a line each (SPEC 20.7).
+pub const NOT_HELD: &str = "not-held";
 
 /// The folder of logs; each has one of its own in it, see [`log`].
 pub const LOGS: &str = "logs";
@@ -55,6 +59,11 @@ pub fn charter(version: u64) -> String {
 /// The file of a card.
 pub fn card(member: MemberId, counter: u64) -> String {
     format!("{CARDS}/{member}-{counter}.card")
+}
+
+/// A line of that file: where the statement stands, and since when its opening is not held.
+pub fn not_held(log: LogId, index: u64, since: Timestamp) -> String {
+    format!("{log}/{index} {}\n", since.0)
 }
 
 /// The file of the evidence against a key.
@@ -137,7 +146,7 @@ pub fn governance(documents: Vec<Document>) -> Result<(Genesis, Governance), Doc
             }
             Document::Card(card) => cards.push(*card),
             Document::Approval(approval) => approvals.push(approval),
-            Document::Proposal(_) | Document::Draft(_) | Document::Invitation(_) => {}
+            Document::Proposal(_) | Document::Draft(_) | Document::Invitation(_) | Document::Withdrawal(_) => {}
         }
     }
     let first = charters.remove(&0).ok_or(DocumentsError::NoCharter)?;

@@ -20,6 +20,7 @@ mod keep;
 pub mod stored;
 pub mod summary;
 mod tree;
+pub mod withdrawal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use health::Health;
 pub use invitation::{Host, Invitation};
 pub use stored::Stored;
 pub use summary::{Answer, Position, Summary};
+pub use withdrawal::Withdrawal;
 
 use crate::card::{Card, CardBody};
 use crate::charter::{AmendmentError, Approval, Charter, Genesis, Tally, Witnesses};
@@ -53,6 +55,8 @@ pub struct Governance {
     adopted: Vec<CharterId>,
     cards: BTreeMap<MemberId, Cards>,
     double_votes: BTreeMap<MemberId, DoubleVote>,
+    /// Votes on proposals that their members have thought better of.
+    withdrawn: BTreeMap<(CharterId, MemberId), Withdrawal>,
     /// Where nodes can be reached that are on cards in force.
     addresses: BTreeMap<PublicKey, Addresses>,
     pins: BTreeSet<CharterId>,
@@ -171,6 +175,8 @@ pub struct Proposal<'a> {
     pub approvals: Vec<&'a Approval>,
     /// Who has signed, and what is missing.
     pub tally: Tally,
+    /// Who has thought better of it.
+    pub withdrawn: Vec<MemberId>,
     /// Cards that it names and that are not here, or do not fit what it says.
     pub cards_missing: Vec<(MemberId, CardId)>,
     /// Whether it would follow the charter in force.
@@ -191,6 +197,7 @@ impl Governance {
             adopted: vec![genesis.charter().id()],
             cards,
             double_votes: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
             addresses: BTreeMap::new(),
             pins: BTreeSet::new(),
             conflict: None,
@@ -267,7 +274,7 @@ impl Governance {
             New::Card(member) if before.line(member) != self.federation.line(member) => Taken::Card(member),
             New::DoubleVote(member) => Taken::DoubleVote(member),
             New::Addresses(node) => Taken::Moved(node),
-            New::Card(_) | New::Charter { .. } => Taken::Kept,
+            New::Card(_) | New::Charter { .. } | New::Withdrawal => Taken::Kept,
         })
     }
 
@@ -388,9 +395,14 @@ impl Governance {
             charter: &held.charter,
             approvals: held.voices.values().collect(),
             tally: self.tree.tally(held)?,
+            withdrawn: self.withdrawn_of(held.charter.id()),
             cards_missing: self.cards_missing(held),
             follows_the_tip: held.charter.body().previous == Some(self.tip_id()),
         })
+    }
+
+    fn withdrawn_of(&self, id: CharterId) -> Vec<MemberId> {
+        self.withdrawn.keys().filter(|(charter, _)| *charter == id).map(|(_, member)| *member).collect()
     }
 
     /// All cards that are held, rivals too.
@@ -442,6 +454,7 @@ impl Governance {
         cards.sort_by_key(|card| (card.body().member, card.body().counter, card.id()));
         documents.extend(cards.into_iter().map(|card| Document::Card(Box::new(card.clone()))));
         documents.extend(self.double_votes.values().map(|proof| Document::DoubleVote(Box::new(proof.clone()))));
+        documents.extend(self.withdrawn.values().cloned().map(Document::Withdrawal));
         documents.extend(self.addresses.values().map(|record| Document::Addresses(Box::new(record.clone()))));
         documents
     }
@@ -579,6 +592,7 @@ enum New {
     Card(MemberId),
     DoubleVote(MemberId),
     Addresses(PublicKey),
+    Withdrawal,
 }
 
 /// Whether a first card says what the charter says.

@@ -34,6 +34,8 @@ pub enum Kind {
     Card = 2,
     /// Where a node can be reached, signed by its key.
     Address = 3,
+    /// That a member has thought better of its vote.
+    Withdrawal = 4,
 }
 
 /// Where a signature is valid: one network, one kind of document.

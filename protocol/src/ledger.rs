@@ -265,6 +265,13 @@ impl Ledger {
         others
     }
 
+    /// This node does not hold the opening of a leaf, by its own decision: it is not missing, and nobody is asked for it (SPEC 20.7).
+    pub fn forget(&mut self, id: LogId, index: u64) {
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.forget(index);
+        }
+    }
+
     /// Takes note that the leaves which are held at a log's end are the ones that it ends with, or that they are others.
     pub fn ends_as_held(&mut self, id: LogId, is_so: bool) {
         if let Some(log) = self.logs.get_mut(&id) {

@@ -223,11 +223,6 @@ impl Observation {
 }
 
 impl Statement {
-    /// Whether it says something of content, or ends what does: not so remarks about lists and others' logs.
-    pub fn is_of_substance(&self) -> bool {
-        !matches!(self, Self::Observe(_) | Self::State(_))
-    }
-
     /// The commitment in it, if it has one, with the registry number of the hash kind.
     pub fn commitment(&self) -> Option<(u64, Digest)> {
         match self {
@@ -312,6 +307,13 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// What people are shown for a registry number: the name, or the number where this version knows none.
+    pub fn name_of(number: u64) -> String {
+        Self::from_number(number).map_or_else(|| number.to_string(), |reason| reason.to_string())
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -353,6 +355,13 @@ impl Basis {
             Self::Mistake => "mistake",
             Self::Retention => "retention",
         }
+    }
+}
+
+impl Basis {
+    /// What people are shown for a registry number: the name, or the number where this version knows none.
+    pub fn name_of(number: u64) -> String {
+        Self::from_number(number).map_or_else(|| number.to_string(), |basis| basis.to_string())
     }
 }
 

@@ -26,7 +26,7 @@ use super::form::{
     ImportRequest, PublishAnswer, PublishResult, PublishStatus, SignAloneAnswer, SignAloneRequest, StatementForm,
     StatementsRequest,
 };
-use super::{View, export, govern, log, metrics, off_thread, openapi, policy, proofs, query, status};
+use super::{View, export, forget, govern, log, metrics, off_thread, openapi, policy, proofs, query, status};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
 use crate::sentence::sentence;
@@ -55,6 +55,7 @@ pub fn router(view: Arc<View>) -> Router {
         .route("/v1/quarantine/release", post(policy::release))
         .route("/v1/status", get(status::show))
         .route("/v1/log/{member}", get(log::show))
+        .route("/v1/forget", get(forget::list).post(forget::forget))
         .route("/v1/governance", get(govern::show))
         .route("/v1/charter/choose", post(govern::choose))
         .route("/v1/charter/{id}", get(govern::charter))
@@ -208,7 +209,7 @@ pub(super) async fn sign_alone(
 }
 
 /// Waits until the driver has taken up what was sent to it before, and says whether the node signs then.
-async fn taken_up(view: &View) -> Result<Option<Silence>, Problem> {
+pub(super) async fn taken_up(view: &View) -> Result<Option<Silence>, Problem> {
     let mut status = view.shared.status.load_full();
     let begun = Instant::now();
     // The first that changes may have been under way already when the order was sent.

@@ -54,9 +54,20 @@ pub(super) async fn begin(
         let documents = export::documents(&view.shared.governance.load().governance);
         let documents = documents.into_iter().map(|(file, text)| ExportedFile { file, text }).collect();
         let network = view.federation().charter().network().to_string();
-        Ok(ExportAnswer { network, documents, evidence: evidence(&view)?, logs })
+        let mut files = evidence(&view)?;
+        if request.openings {
+            files.extend(not_held(&view));
+        }
+        Ok(ExportAnswer { network, documents, evidence: files, logs })
     });
     Ok(encoding.answer(&answer.await?))
+}
+
+/// What of the openings this node does not hold by its own decision.
+fn not_held(view: &View) -> Option<ExportedFile> {
+    let places = view.archive.not_held();
+    let lines = places.iter().map(|(log, index, since)| export::not_held(*log, *index, *since)).collect();
+    (!places.is_empty()).then(|| ExportedFile { file: export::NOT_HELD.to_owned(), text: lines })
 }
 
 /// The evidence that is held, by its files.

@@ -424,6 +424,9 @@ pub struct StatusAnswer {
     pub near: Option<NearForm>,
     /// The policy in force.
     pub policy: String,
+    /// Values of which this node holds no opening, by its own decision.
+    #[serde(default)]
+    pub forgotten: usize,
     /// What an operator should know.
     pub warnings: Vec<String>,
     /// The last alarms.
@@ -855,6 +858,9 @@ pub struct ProposalForm {
     pub needed: usize,
     /// Whose new governance key has not agreed yet.
     pub no_consent: Vec<String>,
+    /// Who of those that have voted for it asks the others not to.
+    #[serde(default)]
+    pub withdrawn: Vec<String>,
     /// Members whose card it names is not here.
     pub cards_missing: Vec<String>,
     /// What it changes.
@@ -942,4 +948,54 @@ pub struct EndForm {
     pub root: String,
     /// How many leaves are held here.
     pub held: u64,
+}
+
+/// Body of `POST /v1/forget`: a hash, or a place at which one stands.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetRequest {
+    /// `KIND:HEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// `MEMBER/EPOCH/INDEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Why, for the operator's own records.
+    pub reason: String,
+}
+
+/// Answer to `POST /v1/forget`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ForgetAnswer {
+    /// Whether it was held until now.
+    pub new: bool,
+    /// How many statements about it were hidden.
+    pub statements: usize,
+}
+
+/// Answer to `GET /v1/forget`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ForgottenAnswer {
+    /// Since when and why a value is not held, the oldest first.
+    pub values: Vec<ForgottenForm>,
+    /// The statements whose openings are not held.
+    pub places: Vec<NotHeldForm>,
+}
+
+/// A value that is not held.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ForgottenForm {
+    /// Since when.
+    pub since: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A statement whose opening is not held.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct NotHeldForm {
+    /// Where it stands: `MEMBER/EPOCH/INDEX`.
+    pub place: String,
+    /// Since when.
+    pub since: String,
 }

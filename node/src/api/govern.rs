@@ -128,6 +128,7 @@ fn form(governance: &Governance, proposal: &Proposal<'_>) -> ProposalForm {
         votes: names(proposal.tally.votes.iter().copied().collect()),
         needed: proposal.tally.threshold,
         no_consent: names(proposal.tally.no_consent.iter().copied().collect()),
+        withdrawn: names(proposal.withdrawn.clone()),
         cards_missing: names(proposal.cards_missing.iter().map(|(member, _)| *member).collect()),
         changes: parent.map(|parent| changes(parent, proposal.charter)).unwrap_or_default(),
     }
@@ -164,6 +165,7 @@ fn armored(document: &Document) -> Vec<Armored> {
         }
         Document::Approval(approval) => vec![Armored::Approval(approval.clone())],
         Document::Card(card) => vec![Armored::Card(card.clone())],
+        Document::Withdrawal(withdrawal) => vec![Armored::Withdrawal(withdrawal.clone())],
         Document::DoubleVote(_) | Document::Addresses(_) => Vec::new(),
     }
 }
@@ -311,6 +313,7 @@ fn name(document: &Document) -> String {
         Document::Charter { charter, .. } => format!("charter {}", charter.id()),
         Document::Approval(approval) => format!("signature of {} on {}", approval.member, approval.charter),
         Document::Card(card) => format!("card {} of {}", card.body().counter, card.body().member),
+        Document::Withdrawal(withdrawal) => format!("withdrawal of {} from {}", withdrawal.member, withdrawal.charter),
         Document::DoubleVote(proof) => format!("proof that {} voted twice", proof.member),
         Document::Addresses(record) => format!("addresses of {}", record.body().node),
     }

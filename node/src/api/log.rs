@@ -90,8 +90,6 @@ fn hash_at(view: &View, log: LogId, at: Position) -> Option<String> {
 
 fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]) -> EntryForm {
     let statement = &entry.leaf.statement;
-    let reason = |number: u64| Reason::from_number(number).map_or_else(|| number.to_string(), |r| r.to_string());
-    let basis = |number: u64| Basis::from_number(number).map_or_else(|| number.to_string(), |b| b.to_string());
     let federation = view.federation();
     let charter = federation.charter();
     let erased = view.archive.erased(log, index).filter(|_| entry.disclosure == Disclosure::Missing);
@@ -99,9 +97,9 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         Statement::Add(add) => {
             ("add", add.labels.codes().iter().map(|code| label_name(charter, *code)).collect(), None)
         }
-        Statement::Dispute(dispute) => ("dispute", Vec::new(), Some(reason(dispute.reason))),
-        Statement::Revoke(revoke) => ("revoke", Vec::new(), Some(reason(revoke.reason))),
-        Statement::Erase(erase) => ("erase", Vec::new(), Some(basis(erase.basis))),
+        Statement::Dispute(dispute) => ("dispute", Vec::new(), Some(Reason::name_of(dispute.reason))),
+        Statement::Revoke(revoke) => ("revoke", Vec::new(), Some(Reason::name_of(revoke.reason))),
+        Statement::Erase(erase) => ("erase", Vec::new(), Some(Basis::name_of(erase.basis))),
         Statement::Void(void) => ("void", Vec::new(), Some(format!("{}/{}", void.epoch, void.from))),
         Statement::Observe(_) => ("observe", Vec::new(), None),
         Statement::State(_) => ("state", Vec::new(), None),

@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 
-use super::{admin, export, feed as changes, form, govern, log, metrics, policy, proofs, query, status};
+use super::{admin, export, feed as changes, forget, form, govern, log, metrics, policy, proofs, query, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,8 @@ struct QueryApi;
         policy::release,
         status::show,
         log::show,
+        forget::list,
+        forget::forget,
         govern::show,
         govern::charter,
         govern::card,

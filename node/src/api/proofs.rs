@@ -79,7 +79,7 @@ fn places(view: &View, hash: &ContentHash) -> Vec<(LogId, u64)> {
     places
 }
 
-fn parse_place(text: &str) -> Result<(LogId, u64), Problem> {
+pub(super) fn parse_place(text: &str) -> Result<(LogId, u64), Problem> {
     let parse = || {
         let (log, index) = text.rsplit_once('/')?;
         let (member, epoch) = log.split_once('/')?;

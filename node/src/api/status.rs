@@ -58,6 +58,7 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
             .to_vec(),
         near: view.matcher.near().ok().map(|near| near.status().into()),
         policy: view.policy.load().id().to_string(),
+        forgotten: view.forgotten.count(),
         warnings: warnings(charter),
         alarms: alarms.collect(),
     };

@@ -14,7 +14,7 @@ use hashmesh_protocol::audit::{self, Fault, Finding, LogReport, Outcome, Report}
 use hashmesh_protocol::digest::NetworkId;
 use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::names::MemberId;
-use hashmesh_protocol::statement::{Basis, Erase};
+use hashmesh_protocol::statement::Basis;
 use hashmesh_protocol::text::escaped;
 use hashmesh_protocol::time::Timestamp;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -222,6 +222,9 @@ fn form(report: &Report) -> Value {
     let charter = report.federation.charter();
     json!({
         "outcome": outcome(report.outcome()).0,
+        "not_held": report.not_held.iter().map(|(log, index, since)| json!({
+            "place": format!("{log}/{index}"), "since": since.to_string(),
+        })).collect::<Vec<_>>(),
         "federation": charter.body().federation.to_string(),
         "network": charter.network().to_string(),
         "charter_version": charter.body().version,
@@ -231,10 +234,6 @@ fn form(report: &Report) -> Value {
         "more_findings": report.more,
         "not_visible": BLIND,
     })
-}
-
-fn basis(erase: &Erase) -> String {
-    Basis::from_number(erase.basis).map_or_else(|| erase.basis.to_string(), |basis| basis.to_string())
 }
 
 fn log_form(log: &LogReport) -> Value {
@@ -248,7 +247,7 @@ fn log_form(log: &LogReport) -> Value {
         "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes, "erases": tally.erases,
         "voids": tally.voids, "observes": tally.observes, "states": tally.states, "unknown": tally.unknown,
         "opened": tally.opened, "unopened": tally.adds + tally.disputes - tally.opened,
-        "erased": log.erased.iter().map(|(by, erase)| json!({ "position": erase.position.to_string(), "by": by, "basis": basis(erase) })).collect::<Vec<_>>(), "live": log.live,
+        "erased": log.erased.iter().map(|(by, erase)| json!({ "position": erase.position.to_string(), "by": by, "basis": Basis::name_of(erase.basis) })).collect::<Vec<_>>(), "live": log.live,
         "first": log.times.map(|(first, _)| first.to_string()), "last": log.times.map(|(_, last)| last.to_string()),
     })
 }
@@ -299,9 +298,15 @@ fn describe(report: &Report) -> String {
     let header = ["LOG", "SIZE", "ADDS", "DISPUTES", "REVOKES", "LIVE", "OPENED", "UNOPENED", "CHECKPOINTS", "SETTLED"];
     text.push_str(&table(&header, &rows.collect::<Vec<_>>()));
     let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to memory");
+    if !report.not_held.is_empty() {
+        let count = report.not_held.len();
+        line(format_args!(
+            "{count} openings are not held by whoever exported this, by its own decision (--json lists the places)"
+        ));
+    }
     for log in &report.logs {
         let mut by_basis: BTreeMap<String, usize> = BTreeMap::new();
-        log.erased.iter().for_each(|(_, erase)| *by_basis.entry(basis(erase)).or_default() += 1);
+        log.erased.iter().for_each(|(_, erase)| *by_basis.entry(Basis::name_of(erase.basis)).or_default() += 1);
         for (basis, count) in by_basis {
             line(format_args!("{}: {count} openings are erased by its author, on the basis {basis}", log.log));
         }

@@ -40,6 +40,7 @@ pub(super) enum CharterCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    Withdraw(sign::Withdraw),
     Pending(view::Pending),
     /// Show a charter: what it says and who has signed it.
     Show {
@@ -66,6 +67,7 @@ impl CharterCommand {
             Self::Propose(propose) => propose.run(context).await,
             Self::Sign(sign) => sign.run(context).await,
             Self::Submit { files } => submit_files(context, &files, false).await,
+            Self::Withdraw(withdraw) => withdraw.run(context).await,
             Self::Pending(pending) => pending.run(context).await,
             Self::Show { files } => view::show(context, &files).await,
             Self::Log => view::log(context).await,

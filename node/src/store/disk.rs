@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::{Entries, MAX_LEAVES};
@@ -35,6 +36,7 @@ use super::open::open;
 use super::vault::{CHUNK, Vault};
 use super::{Record, Store, StoreError, StoredLog};
 use crate::clock;
+use crate::forgotten::Forgotten;
 
 /// The format of the store that this software reads and writes.
 const FORMAT: u32 = 1;
@@ -59,6 +61,7 @@ pub struct DiskStore {
     marks: sled::Tree,
     logs: sled::Tree,
     written: HashMap<LogId, Written>,
+    forgotten: Option<Arc<Forgotten>>,
 }
 
 /// The store, for reading: any number of threads at a time, beside the one that writes.
@@ -127,18 +130,29 @@ impl DiskStore {
             written.insert(log, Written { number, ..Written::default() });
         }
         let holes = tree("holes")?;
+        let by_number: HashMap<LogNumber, LogId> =
+            written.iter().map(|(log, written): (&LogId, &Written)| (written.number, *log)).collect();
         for row in holes.iter() {
             let (at, hole) = row.map_err(database)?;
             let parsed = || {
                 let (number, index) = (at.get(..4)?.try_into().ok()?, at.get(4..)?.try_into().ok()?);
                 let (number, index) = (u32::from_be_bytes(number), u64::from_be_bytes(index));
-                let log = *written.iter().find(|(_, written): &(_, &Written)| written.number == number)?.0;
-                Some((log, index, Hole::parse(&hole)?))
+                Some((*by_number.get(&number)?, index, Hole::parse(&hole)?))
             };
             let (log, index, hole) = parsed().ok_or_else(|| archive.unreadable("what is erased"))?;
             archive.holes.write().insert(log, index, hole);
         }
-        Ok(Self { archive: Arc::new(archive), holes, db: opened.db, file: opened.file, marks, logs, written })
+        let (archive, forgotten) = (Arc::new(archive), None);
+        Ok(Self { archive, holes, db: opened.db, file: opened.file, marks, logs, written, forgotten })
+    }
+
+    /// What this node does not hold by its own decision, from now on.
+    pub fn without(&mut self, forgotten: Arc<Forgotten>) {
+        self.forgotten = Some(forgotten);
+    }
+
+    fn is_forgotten(&self, hash: &ContentHash) -> bool {
+        self.forgotten.as_ref().is_some_and(|forgotten| forgotten.has(hash))
     }
 
     /// The store, for reading.
@@ -212,6 +226,9 @@ impl DiskStore {
         written.leaves.append(number, entries.leaves(), &mut writes.leaves);
         written.openings.append(number, entries.openings(), &mut writes.openings);
         self.add_holes(entries, &mut writes.holes)?;
+        // What is not to be held lies here for a moment, hidden, and goes with the next deletion.
+        let forgotten = entries.iter().filter(|(_, entry)| entry.hash().is_some_and(|hash| self.is_forgotten(&hash)));
+        writes.holes.extend(forgotten.map(|(index, _)| (log, index, local_hole())));
         let written = self.written.get_mut(&log).expect("it has a number");
         let mark = Mark { size: entries.end(), root: admitted.root };
         // Within one commit the mark before stays the one that the last commit left.
@@ -230,7 +247,7 @@ impl DiskStore {
             self.number(log)?;
             // One that was void has no hold behind it.
             if self.archive.erased(log, index).is_none() {
-                holes.push((log, index, Hole { since: time.max(clock::now()), gone: false }));
+                holes.push((log, index, Hole { since: time.max(clock::now()), gone: false, local: false }));
             }
         }
         Ok(())
@@ -426,6 +443,10 @@ impl Store for DiskStore {
         for record in records {
             match record {
                 Record::Leaves(admitted) => self.add_leaves(admitted, &mut writes)?,
+                Record::Opening(late) if late.entry().hash().is_some_and(|hash| self.is_forgotten(&hash)) => {
+                    self.number(late.log())?;
+                    writes.holes.push((late.log(), late.index(), Hole { gone: true, ..local_hole() }));
+                }
                 Record::Opening(late) => self.add_opening(late.log(), late.index(), late.opening(), &mut writes)?,
                 Record::Evidence(evidence) => self.add_evidence(evidence, &mut writes)?,
                 Record::Settled(log, settled) => self.add_settled(*log, settled, &mut writes)?,
@@ -474,6 +495,22 @@ impl Store for DiskStore {
             gone.into_iter().for_each(|(log, index, hole)| holes.insert(log, index, hole));
         }
         Ok(count)
+    }
+
+    fn forget(&mut self, places: &[(LogId, u64)]) -> Result<(), StoreError> {
+        for (log, _) in places {
+            self.number(*log)?;
+        }
+        let holes: Vec<_> = places.iter().map(|(log, index)| (*log, *index, local_hole())).collect();
+        self.write_holes(&holes)?;
+        self.sync()?;
+        let mut all = self.archive.holes.write();
+        holes.into_iter().for_each(|(log, index, hole)| all.insert(log, index, hole));
+        Ok(())
+    }
+
+    fn all_forgotten(&self) -> Vec<(LogId, u64)> {
+        self.archive.not_held().into_iter().map(|(log, index, _)| (log, index)).collect()
     }
 
     fn all_evidence(&self) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -574,6 +611,10 @@ impl Archive for DiskArchive {
         if let Some(erasures) = self.erasures.read().get(&log.member) {
             bundles.openings = erasures.hide(log.epoch, from, bundles.count, bundles.openings);
         }
+        let local = self.holes.read().local_in(log, from..from + bundles.count);
+        if !local.is_empty() {
+            bundles.openings = without(&bundles.openings, from, &local);
+        }
         Ok(bundles)
     }
 
@@ -605,6 +646,20 @@ impl Archive for DiskArchive {
     }
 }
 
+/// Openings from a leaf on, without those of some, which ascend.
+fn without(openings: &[u8], from: u64, hidden: &[u64]) -> Vec<u8> {
+    let mut left = Vec::with_capacity(openings.len());
+    for (index, opening) in (from..).zip(bundle::entries(openings).flatten()) {
+        bundle::push(&mut left, if hidden.binary_search(&index).is_ok() { &[] } else { opening });
+    }
+    left
+}
+
+/// From now on, by this node's own decision.
+fn local_hole() -> Hole {
+    Hole { since: clock::now(), gone: false, local: true }
+}
+
 /// Which evidence a row holds.
 const OF_LOG: u64 = 0;
 const OF_WITNESS: u64 = 1;
@@ -618,6 +673,11 @@ fn place_of(accused: Accused) -> (LogId, u64) {
 }
 
 impl DiskArchive {
+    /// The openings that this node does not hold by its own decision, and since when.
+    pub fn not_held(&self) -> Vec<(LogId, u64, Timestamp)> {
+        self.holes.read().all_local()
+    }
+
     fn number(&self, log: LogId) -> Option<LogNumber> {
         self.numbers.read().get(&log).copied()
     }

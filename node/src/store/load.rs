@@ -48,6 +48,9 @@ pub fn load<S: Store>(
     if let Some((own, mark)) = signed {
         ledger.promise(own, mark);
     }
+    for (log, index) in store.all_forgotten() {
+        ledger.forget(log, index);
+    }
     let mut cut = Vec::new();
     for stored in store.logs()? {
         let log = stored.log;

@@ -4,6 +4,8 @@ use super::{Fault, FileFault, Files, Finding};
 use crate::armor::{self, ArmorError, Document, MAX_FILE};
 use crate::export::{self, DocumentsError};
 use crate::federation::Federation;
+use crate::names::LogId;
+use crate::time::Timestamp;
 
 /// Why files are no export that could be looked at.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -75,6 +77,26 @@ pub(super) fn read<F: Files>(files: &F) -> Result<Documents, Unusable> {
         }
     }
     Ok(Documents { federation: Federation::clone(&federation), findings })
+}
+
+/// What the export says that whoever made it does not hold. Without such a file it says nothing of the kind.
+pub(super) fn not_held<F: Files>(files: &F) -> Result<Vec<(LogId, u64, Timestamp)>, Fault> {
+    let bytes = match files.read(export::NOT_HELD, MAX_FILE) {
+        Err(FileFault::Missing) => return Ok(Vec::new()),
+        read => read?,
+    };
+    let text = String::from_utf8(bytes).map_err(|_| Fault::NotAsWritten)?;
+    let parse = |line: &str| {
+        let (place, since) = line.split_once(' ')?;
+        let mut parts = place.split('/');
+        let (member, epoch, index) =
+            (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some((LogId { member, epoch }, index, Timestamp(since.parse().ok()?)))
+    };
+    let places: Vec<_> = text.lines().map(parse).collect::<Option<_>>().ok_or(Fault::NotAsWritten)?;
+    let again: String = places.iter().map(|(log, index, since)| export::not_held(*log, *index, *since)).collect();
+    let ascends = places.windows(2).all(|pair| (pair[0].0, pair[0].1) < (pair[1].0, pair[1].1));
+    if again == text && ascends { Ok(places) } else { Err(Fault::NotAsWritten) }
 }
 
 /// A file of text.

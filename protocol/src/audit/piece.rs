@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::export;
 use crate::names::LogId;
 use crate::opening::{MAX_OPENING, commitment};
-use crate::statement::{Erase, Leaf, MAX_LEAF, Statement};
+use crate::statement::{Erase, Leaf, MAX_LEAF, Statement, Void};
 use crate::time::Timestamp;
 use crate::tree::leaf_hash;
 use crate::tree::tile::{TILE_WIDTH, TileKind};
@@ -70,6 +70,8 @@ pub(super) struct Piece {
     pub(super) says: Vec<Act>,
     /// What is erased, and by which leaf.
     pub(super) erased: Vec<(u64, Erase)>,
+    /// What is said to be void, and by which leaf.
+    pub(super) voids: Vec<(u64, Void)>,
     /// What is remarked, by index.
     pub(super) remarks: Vec<(u64, Remark)>,
     /// The author's times of the first and the last leaf.
@@ -100,6 +102,7 @@ pub(super) fn read<F: Files>(files: &F, log: LogId, number: u64, size: u64) -> P
         top: None,
         says: Vec::new(),
         erased: Vec::new(),
+        voids: Vec::new(),
         remarks: Vec::new(),
         times: Default::default(),
         tally: Tally::default(),
@@ -168,7 +171,10 @@ impl Reader {
                     piece.erased.push((index, *erase));
                     &mut tally.erases
                 }
-                Statement::Void(_) => &mut tally.voids,
+                Statement::Void(void) => {
+                    piece.voids.push((index, *void));
+                    &mut tally.voids
+                }
                 Statement::Observe(observe) => {
                     piece.remarks.push((index, Remark::Observe(observe.clone())));
                     &mut tally.observes

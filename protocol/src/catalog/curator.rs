@@ -7,11 +7,15 @@ use std::sync::atomic::Ordering;
 use super::{
     Attributes, Catalog, ContentId, ENDED, LogEntry, NO_ROW, Place, TOGETHER, UNOPENED, join, pack, split, unpack,
 };
+use crate::content_hash::ContentHash;
 use crate::entries::{Entries, Entry, LateOpening};
 use crate::erasure::Cuts;
 use crate::names::{LogId, MemberId};
 use crate::statement::{Position, Statement};
 use crate::time::Timestamp;
+
+/// Says of which hashes nothing is shown.
+pub type Hidden = Box<dyn Fn(&ContentHash) -> bool + Send>;
 
 /// Turns admitted statements into the catalog. There is one a catalog.
 pub struct Curator {
@@ -26,6 +30,7 @@ pub struct Curator {
     live: HashMap<MemberId, u64>,
     /// What each member has ended, and what of its logs counts.
     members: HashMap<MemberId, Member>,
+    hidden: Option<Hidden>,
 }
 
 /// One member, as far as only the writer needs it.
@@ -92,6 +97,31 @@ impl Curator {
             rows: 0,
             live: HashMap::new(),
             members: HashMap::new(),
+            hidden: None,
+        }
+    }
+
+    /// Statements about these hashes are shown to nobody from now on: this node holds their openings no longer (SPEC 20.7).
+    pub fn hides(&mut self, hidden: Hidden) {
+        self.hidden = Some(hidden);
+    }
+
+    /// The opening of a leaf is not held any more, by this node's own decision.
+    pub fn forget(&mut self, log: LogId, index: u64, mut changed: impl FnMut(ContentId)) {
+        let number = self.log_number(log);
+        let catalog = Arc::clone(&self.catalog);
+        let rows_of_log = &catalog.logs[usize::from(number)].rows;
+        let row = match u32::try_from(index).map(|index| rows_of_log.get(index)) {
+            Ok(NO_ROW | UNOPENED) | Err(_) => return,
+            Ok(row) => row - 1,
+        };
+        let (id, place) = (unpack(catalog.rows.contents.get(row)), catalog.rows.places.get(row));
+        let before = self.stand(id);
+        catalog.rows.places.set(row, place | ENDED);
+        rows_of_log.set(row_at(index), UNOPENED);
+        if !Place(place).ended() {
+            self.count(log.member, id, before);
+            changed(id);
         }
     }
 
@@ -250,7 +280,9 @@ impl Curator {
 
     /// Gives a statement its row, if it is of a known kind and its content hash, which has this tag, is known.
     fn say(&mut self, log: u16, index: u64, entry: &Entry, tag: u32, mut changed: impl FnMut(ContentId)) {
-        let Some(hash) = entry.hash() else { return };
+        let Some(hash) = entry.hash().filter(|hash| !self.hidden.as_ref().is_some_and(|hidden| hidden(hash))) else {
+            return;
+        };
         let attributes = match &entry.leaf.statement {
             Statement::Add(add) => Attributes::Add {
                 labels: add.labels,

@@ -35,6 +35,8 @@ impl Governance {
         for id in gone {
             self.tree.remove(id);
         }
+        let tree = &self.tree;
+        self.withdrawn.retain(|(charter, _), _| tree.get(*charter).is_some());
         self.prune_cards();
     }
 

@@ -4,6 +4,7 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use super::address::{Addresses, AddressesError, MAX_ADDRESSES};
 use super::double_vote::{DoubleVote, MAX_DOUBLE_VOTE};
+use super::withdrawal::{MAX_WITHDRAWAL, Withdrawal};
 use crate::card::{Card, CardError, MAX_CARD};
 use crate::charter::{Approval, Charter, CharterError, MAX_CHARTER, MAX_MEMBERS};
 use crate::codec::{self, CodecError};
@@ -20,6 +21,7 @@ const APPROVAL: u64 = 2;
 const CARD: u64 = 3;
 const DOUBLE_VOTE: u64 = 4;
 const ADDRESSES: u64 = 5;
+const WITHDRAWAL: u64 = 6;
 
 /// A document of governance. Signatures on charters are not verified yet: only the federation knows the keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,6 +43,8 @@ pub enum Document {
     DoubleVote(Box<DoubleVote>),
     /// Where a node can be reached.
     Addresses(Box<Addresses>),
+    /// That a member has thought better of its vote.
+    Withdrawal(Withdrawal),
 }
 
 /// Why bytes are no document.
@@ -108,6 +112,9 @@ impl Document {
             Self::Approval(approval) => codec::encode(&ApprovalForm { kind: APPROVAL, approval: approval.clone() }),
             Self::Card(card) => codec::encode(&BytesForm { kind: CARD, bytes: card.bytes().to_vec() }),
             Self::DoubleVote(proof) => codec::encode(&BytesForm { kind: DOUBLE_VOTE, bytes: codec::encode(&**proof) }),
+            Self::Withdrawal(withdrawal) => {
+                codec::encode(&BytesForm { kind: WITHDRAWAL, bytes: codec::encode(withdrawal) })
+            }
             Self::Addresses(record) => codec::encode(&BytesForm { kind: ADDRESSES, bytes: record.bytes() }),
         }
     }
@@ -133,6 +140,10 @@ impl Document {
             Some((_, [DOUBLE_VOTE])) => {
                 let form: BytesForm = codec::decode(bytes, MAX_DOUBLE_VOTE + 16)?;
                 Ok(Self::DoubleVote(Box::new(codec::decode(&form.bytes, MAX_DOUBLE_VOTE)?)))
+            }
+            Some((_, [WITHDRAWAL])) => {
+                let form: BytesForm = codec::decode(bytes, MAX_WITHDRAWAL + 16)?;
+                Ok(Self::Withdrawal(codec::decode(&form.bytes, MAX_WITHDRAWAL)?))
             }
             Some((_, [ADDRESSES])) => {
                 let form: BytesForm = codec::decode(bytes, MAX_ADDRESSES + 16)?;

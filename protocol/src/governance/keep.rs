@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bounds::MAX_ASIDE;
 use super::tree::Held;
-use super::{Addresses, CardRefusal, Document, DoubleVote, DoubleVoteError, Governance, GovernanceError, New};
+use super::{
+    Addresses, CardRefusal, Document, DoubleVote, DoubleVoteError, Governance, GovernanceError, New, Withdrawal,
+};
 use crate::card::Card;
 use crate::charter::{Amendment, AmendmentError, Approval, Charter, Role};
 use crate::digest::{CardId, CharterId};
@@ -26,6 +28,7 @@ impl Governance {
             Document::Card(card) => self.keep_card(*card),
             Document::DoubleVote(proof) => self.keep_double_vote(*proof),
             Document::Addresses(record) => self.keep_addresses(*record),
+            Document::Withdrawal(withdrawal) => self.keep_withdrawal(withdrawal),
         }
     }
 
@@ -154,6 +157,23 @@ impl Governance {
         let cards = self.cards.get_mut(&member).ok_or(CardRefusal::Unconnected)?;
         cards.insert(card, self.network)?;
         Ok(Some(New::Card(member)))
+    }
+
+    fn keep_withdrawal(&mut self, withdrawal: Withdrawal) -> Result<Option<New>, GovernanceError> {
+        let (id, member) = (withdrawal.charter, withdrawal.member);
+        let held = self.tree.get(id).filter(|held| held.voices.contains_key(&(member, Role::Vote)));
+        let held = held.ok_or(GovernanceError::Unconnected)?;
+        if self.withdrawn.contains_key(&(id, member)) {
+            return Ok(None);
+        }
+        if held.valid {
+            return Err(GovernanceError::Stale(held.charter.body().version));
+        }
+        let entry = self.tree.parent(held).and_then(|parent| parent.charter.member(member));
+        let entry = entry.ok_or(AmendmentError::Stranger(member))?;
+        withdrawal.verify(self.network, &entry.governance).map_err(|_| AmendmentError::Signature(member))?;
+        self.withdrawn.insert((id, member), withdrawal);
+        Ok(Some(New::Withdrawal))
     }
 
     fn keep_addresses(&mut self, record: Addresses) -> Result<Option<New>, GovernanceError> {

@@ -143,6 +143,10 @@ impl Governance {
         for member in self.double_votes.keys() {
             items.insert(Digest::of(&[b"double vote", member.as_str().as_bytes()]), Item::DoubleVote(*member));
         }
+        for (id, member) in self.withdrawn.keys() {
+            let digest = Digest::of(&[b"withdrawal", &codec::encode(&(id, member))]);
+            items.insert(digest, Item::Withdrawal(*id, *member));
+        }
         for record in self.addresses.values() {
             items.insert(Digest::of(&[b"addresses", &record.bytes()]), Item::Addresses(record.body().node));
         }
@@ -156,6 +160,7 @@ enum Item {
     Card(crate::names::MemberId, crate::digest::CardId),
     DoubleVote(crate::names::MemberId),
     Addresses(crate::key::PublicKey),
+    Withdrawal(CharterId, crate::names::MemberId),
 }
 
 impl Item {
@@ -169,6 +174,10 @@ impl Item {
             Self::DoubleVote(member) => {
                 let proof = governance.double_votes.get(member).cloned();
                 proof.map(|proof| Document::DoubleVote(Box::new(proof))).into_iter().collect()
+            }
+            Self::Withdrawal(id, member) => {
+                let withdrawal = governance.withdrawn.get(&(*id, *member)).cloned();
+                withdrawal.map(Document::Withdrawal).into_iter().collect()
             }
             Self::Addresses(node) => {
                 let record = governance.addresses.get(node).cloned();

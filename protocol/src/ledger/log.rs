@@ -43,6 +43,8 @@ pub struct Log {
     erased: RangeSet<u64>,
     /// Those of them whose opening is not here: looked for again if the erasure turns out to be void.
     gone: RangeSet<u64>,
+    /// Leaves whose opening this node does not hold by its own decision.
+    forgotten: RangeSet<u64>,
     remarks: Remarks,
 }
 
@@ -103,6 +105,7 @@ impl Log {
             missing_count: 0,
             erased: RangeSet::new(),
             gone: RangeSet::new(),
+            forgotten: RangeSet::new(),
             remarks: Remarks::default(),
         }
     }
@@ -382,11 +385,23 @@ impl Log {
 
     /// The opening of a leaf is not here.
     fn miss(&mut self, index: u64) {
+        if self.forgotten.contains(&index) {
+            return;
+        }
         if self.erased.contains(&index) {
             self.gone.insert(index..index + 1);
         } else {
             self.missing.insert(index..index + 1);
             self.missing_count += 1;
+        }
+    }
+
+    /// The opening of a leaf is not held, and not missed.
+    pub(super) fn forget(&mut self, index: u64) {
+        if let Some(end) = index.checked_add(1) {
+            self.forgotten.insert(index..end);
+            self.gone.remove(index..end);
+            let _was_missing = self.opened(index);
         }
     }
 

@@ -1,6 +1,6 @@
 //! A simulated disk: what was committed survives, what was only written may not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use hashmesh::store::{Record, Store, StoreError, StoredLog};
@@ -22,6 +22,8 @@ use hashmesh_protocol::tree::{leaf_hash, node_hash};
 pub struct Disk {
     logs: BTreeMap<LogId, Stored>,
     evidence: BTreeMap<Accused, Vec<u8>>,
+    /// What is not held by this node's own decision.
+    forgotten: BTreeSet<(LogId, u64)>,
     /// Charters and cards, as they were stored last.
     pub(super) governance: Option<Vec<u8>>,
     /// Since when something is erased, and whether it is deleted.
@@ -188,6 +190,21 @@ impl Store for Disk {
             self.forget_opening(*log, usize::try_from(*index).expect("small in simulations"));
         }
         Ok(due.len() as u64)
+    }
+
+    fn forget(&mut self, places: &[(LogId, u64)]) -> Result<(), StoreError> {
+        for (log, index) in places {
+            self.forgotten.insert((*log, *index));
+            let index = usize::try_from(*index).expect("small in simulations");
+            if let Some(opening) = self.logs.get_mut(log).and_then(|stored| stored.openings.get_mut(index)) {
+                opening.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn all_forgotten(&self) -> Vec<(LogId, u64)> {
+        self.forgotten.iter().copied().collect()
     }
 
     fn all_evidence(&self) -> Result<Vec<Vec<u8>>, StoreError> {

@@ -265,6 +265,10 @@ impl Sim {
                 node.disk.freeze(log, counts);
                 live.curator.freeze(log, counts, |_| ());
             }
+            Effect::Forget(places) => {
+                node.disk.forget(&places).expect("a simulated disk does not fail");
+                places.iter().for_each(|(log, index)| live.curator.forget(*log, *index, |_| ()));
+            }
             Effect::GossipEvidence(message) => self.flood(member, None, &message),
             Effect::ShowSettled(log, size) => {
                 if live.curator.is_frozen(log) {

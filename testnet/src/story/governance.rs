@@ -108,6 +108,9 @@ pub async fn tell_governance(
     story.rival_charters().await?;
     say(&story.all_agree().await?)?;
 
+    say("\n== An auditor follows all of it, with a folder of files and the federation's id")?;
+    say(&story.audit().await?)?;
+
     say("\n== The quorum is lost, and the federation refounded")?;
     story.refound().await?;
     say(&story.all_agree().await?)
@@ -255,8 +258,12 @@ impl Chapters {
         let dove = self.cluster.member(DOVE);
         let (last, mut later) = (Instant::now(), Vec::new());
         let key = self.governance_key(EVE).display().to_string();
-        let mut signing =
-            self.cluster.member(EVE).command(&["charter", "sign", &id, "--yes", "--key", &key]).stdout(Stdio::null()).spawn()?;
+        let mut signing = self
+            .cluster
+            .member(EVE)
+            .command(&["charter", "sign", &id, "--yes", "--key", &key])
+            .stdout(Stdio::null())
+            .spawn()?;
         let mut cut_off = None;
         while cut_off.is_none() {
             self.said += 1;
@@ -381,6 +388,20 @@ impl Chapters {
             }
         }
         Ok(())
+    }
+
+    /// What an auditor says of it.
+    async fn audit(&self) -> anyhow::Result<String> {
+        let acme = self.cluster.member(ACME);
+        let folder = self.cluster.root().join("export").display().to_string();
+        let network = acme.status().await?.federation.network;
+        acme.hashmesh(&["audit", "export", "--out", &folder])?;
+        let said = acme.hashmesh(&["audit", "verify", &folder, "--network", &network])?;
+        // Of a statement under a key that came later, too.
+        let proofs = self.cluster.root().join("proofs").display().to_string();
+        acme.hashmesh(&["audit", "prove", "--place", "bolt/1/1", "--out", &proofs])?;
+        acme.hashmesh(&["audit", "check", &format!("{proofs}/bolt-1-1.tlog-proof"), "--network", &network])?;
+        Ok(said.lines().find(|line| line.starts_with("VERIFIED")).unwrap_or_default().to_owned())
     }
 
     /// Crab and eve are gone for good, and without them nothing can be changed any more. Acme and bolt begin anew, with what was settled.

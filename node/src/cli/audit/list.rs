@@ -102,10 +102,9 @@ impl List {
 fn parts(report: &Report, live: &Live) -> (&'static str, String, String) {
     let charter = report.federation.charter();
     let name = |code: &u16| charter.label(*code).map_or_else(|| code.to_string(), |label| label.name.clone());
-    let reason = |number: u64| Reason::from_number(number).map_or(number.to_string(), |reason| reason.to_string());
     let (say, why) = match &live.leaf.statement {
         Statement::Add(add) => ("add", add.labels.codes().iter().map(name).collect::<Vec<_>>().join("+")),
-        Statement::Dispute(dispute) => ("dispute", reason(dispute.reason)),
+        Statement::Dispute(dispute) => ("dispute", Reason::name_of(dispute.reason)),
         Statement::Revoke(_)
         | Statement::Erase(_)
         | Statement::Void(_)

@@ -123,13 +123,11 @@ fn said(proven: &Proven) -> String {
         (None, Some((_, commitment))) => format!("what {commitment} commits to"),
         (None, None) => String::new(),
     };
-    let reason = |number: u64| Reason::from_number(number).map_or(number.to_string(), |reason| reason.to_string());
-    let basis = |number: u64| Basis::from_number(number).map_or(number.to_string(), |basis| basis.to_string());
     let what = match &leaf.statement {
         Statement::Add(add) => format!("adds {} as {}", about(), labels(proven, add.labels.codes()).join("+")),
-        Statement::Dispute(dispute) => format!("disputes {} ({})", about(), reason(dispute.reason)),
-        Statement::Revoke(revoke) => format!("revokes {} ({})", revoke.position, reason(revoke.reason)),
-        Statement::Erase(erase) => format!("erases {} ({})", erase.position, basis(erase.basis)),
+        Statement::Dispute(dispute) => format!("disputes {} ({})", about(), Reason::name_of(dispute.reason)),
+        Statement::Revoke(revoke) => format!("revokes {} ({})", revoke.position, Reason::name_of(revoke.reason)),
+        Statement::Erase(erase) => format!("erases {} ({})", erase.position, Basis::name_of(erase.basis)),
         Statement::Void(void) => format!("voids its log {} from {} on", void.epoch, void.from),
         Statement::Observe(observe) => format!("has seen {} other logs", observe.all().len()),
         Statement::State(state) => format!("has {} live statements before {}", state.count, state.before),
@@ -145,13 +143,11 @@ fn labels(proven: &Proven, codes: &[u16]) -> Vec<String> {
 
 fn form(proven: &Proven) -> Value {
     let leaf = &proven.leaf;
-    let reason = |number: u64| Reason::from_number(number).map_or(number.to_string(), |reason| reason.to_string());
-    let basis = |number: u64| Basis::from_number(number).map_or(number.to_string(), |basis| basis.to_string());
     let (say, reason) = match &leaf.statement {
         Statement::Add(_) => ("add", None),
-        Statement::Dispute(dispute) => ("dispute", Some(reason(dispute.reason))),
-        Statement::Revoke(revoke) => ("revoke", Some(reason(revoke.reason))),
-        Statement::Erase(erase) => ("erase", Some(basis(erase.basis))),
+        Statement::Dispute(dispute) => ("dispute", Some(Reason::name_of(dispute.reason))),
+        Statement::Revoke(revoke) => ("revoke", Some(Reason::name_of(revoke.reason))),
+        Statement::Erase(erase) => ("erase", Some(Basis::name_of(erase.basis))),
         Statement::Void(_) => ("void", None),
         Statement::Observe(_) => ("observe", None),
         Statement::State(_) => ("state", None),

@@ -9,7 +9,7 @@ use clap::Args;
 use hashmesh_protocol::armor::{self, Document};
 use hashmesh_protocol::charter::{Charter, differences};
 use hashmesh_protocol::digest::{CharterId, NetworkId};
-use hashmesh_protocol::governance::{Ballot, Bundle};
+use hashmesh_protocol::governance::{Ballot, Bundle, Withdrawal};
 use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::names::MemberId;
 use rustix::fs::{FlockOperation, flock};
@@ -74,6 +74,37 @@ impl Sign {
         context
             .print(&result, || format!("{member} has signed charter {charter}\nsignature: {}\n", output.display()))?;
         Ok(Done::Whole)
+    }
+}
+
+/// Ask the others not to sign a proposal that this member has signed.
+///
+/// The signature itself cannot be taken back: with enough others the charter comes into force all the same.
+#[derive(Args, Debug)]
+pub(in super::super) struct Withdraw {
+    /// The proposal's id.
+    id: CharterId,
+    /// The governance key; that beside the data folder if absent.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+impl Withdraw {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
+        let path = governance_key(context, self.key.as_ref());
+        let key = keys::load_one(&path)?;
+        let mut client = Client::admin(&context.folder).await?;
+        let held = async |client: &mut Client, id: CharterId| {
+            let answer: TextAnswer = client.get(&format!("/v1/charter/{id}")).await?;
+            anyhow::Ok(Found::in_text(&answer.text)?.charter()?.clone())
+        };
+        let proposed = held(&mut client, self.id).await?;
+        let Some(parent) = proposed.body().previous else { bail!("version 0 is no proposal") };
+        let parent = held(&mut client, parent).await?;
+        let member = parent.body().members.iter().find(|member| member.governance == key.public());
+        let Some(member) = member else { bail!("the key in {} has no vote on it", path.display()) };
+        let withdrawal = Withdrawal::sign(parent.network(), self.id, member.id, &key);
+        super::submit(context, armor::write(&[Document::Withdrawal(withdrawal)]), false).await
     }
 }
 

@@ -69,6 +69,9 @@ fn pending(proposal: &ProposalForm) -> String {
     if !proposal.follows {
         waits.push("it does not follow the charter in force".to_owned());
     }
+    if !proposal.withdrawn.is_empty() {
+        waits.push(format!("{} asks not to sign it", list(&proposal.withdrawn)));
+    }
     let waits = if waits.is_empty() { "nothing: another one was adopted".to_owned() } else { waits.join("; ") };
     let note = if proposal.note.is_empty() { String::new() } else { format!("  \"{}\"\n", proposal.note) };
     format!(

@@ -1,0 +1,80 @@
+//! Deleting openings on this node alone, for its own platform's legal reasons (SPEC 20.7).
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use hashmesh_protocol::catalog::Standing;
+use hashmesh_protocol::content_hash::ContentHash;
+use hashmesh_protocol::engine::Input;
+use hashmesh_protocol::names::LogId;
+use serde_json::json;
+
+use super::View;
+use super::admin::{gone, taken_up, write_down};
+use super::body::{Encoding, Read};
+use super::error::Problem;
+use super::form::{ForgetAnswer, ForgetRequest, ForgottenAnswer, ForgottenForm, NotHeldForm};
+use super::proofs::parse_place;
+use crate::decisions::Actor;
+use crate::mailbox::Lane;
+use crate::sentence::sentence;
+
+/// Holds no opening of a hash from now on, whoever has stated it or will.
+#[utoipa::path(post, path = "/v1/forget", request_body = ForgetRequest, responses(
+    (status = 200, body = ForgetAnswer, description = "hidden now; nothing of it is in any file of the store ten seconds later"),
+    (status = 400, description = "neither a hash nor a place at which one is known"),
+))]
+pub(super) async fn forget(
+    State(view): State<Arc<View>>,
+    Extension(actor): Extension<Actor>,
+    Read { value: request, encoding }: Read<ForgetRequest>,
+) -> Result<Response, Problem> {
+    if request.reason.trim().is_empty() {
+        return Err(Problem::bad("say why: it is written down, and auditors are shown that something is not held"));
+    }
+    let hash: ContentHash = match (&request.hash, &request.place) {
+        (Some(text), None) => text.parse().map_err(Problem::bad)?,
+        (None, Some(place)) => {
+            let (log, index) = parse_place(place)?;
+            match view.matcher.catalog().standing(log, index) {
+                Standing::Opened { hash, .. } => hash,
+                Standing::Unopened | Standing::Nothing => {
+                    let why = format!("no hash is known here of what stands at {place}");
+                    return Err(Problem::new(StatusCode::NOT_FOUND, why));
+                }
+            }
+        }
+        _ => return Err(Problem::bad("either a hash or a place")),
+    };
+    // Not which: this must not be where it stays.
+    write_down(&view, actor, "forget", json!({ "reason": request.reason }))?;
+    let catalog = view.matcher.catalog();
+    let federation = view.federation();
+    let members: std::collections::BTreeSet<_> = federation.logs().keys().map(|log| log.member).collect();
+    let of = |member| {
+        let positions = catalog.find(&hash).map(|id| catalog.all_of(member, id)).unwrap_or_default();
+        positions.into_iter().map(move |at| (LogId { member, epoch: at.epoch }, at.index))
+    };
+    // Before the places: what arrives from now on is not shown.
+    let new = view.forgotten.add(&hash, request.reason);
+    let new = new.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, sentence(&error)))?;
+    let places: Vec<(LogId, u64)> = members.into_iter().flat_map(of).collect();
+    let count = places.len();
+    view.mailbox.send(Lane::Urgent, Input::Forget(places)).await.map_err(|_| gone(&view))?;
+    taken_up(&view).await?;
+    Ok(encoding.answer(&ForgetAnswer { new, statements: count }))
+}
+
+/// Shows what is not held here: since when, why, and at which places; no hash.
+#[utoipa::path(get, path = "/v1/forget", responses((status = 200, body = ForgottenAnswer)))]
+pub(super) async fn list(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
+    let values = view.forgotten.entries().into_iter();
+    let values = values.map(|entry| ForgottenForm { since: entry.since.to_string(), reason: entry.reason }).collect();
+    let places = view.archive.not_held().into_iter();
+    let places =
+        places.map(|(log, index, since)| NotHeldForm { place: format!("{log}/{index}"), since: since.to_string() });
+    Encoding::wanted(&headers).answer(&ForgottenAnswer { values, places: places.collect() })
+}
