@@ -16,10 +16,13 @@ use hashmesh::client::Client;
 use hashmesh::clock;
 use hashmesh_protocol::batch::Batch;
 use hashmesh_protocol::bundle;
+use hashmesh_protocol::charter::{Approval, Charter, CharterBody};
 use hashmesh_protocol::codec;
+use hashmesh_protocol::digest::CharterId;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::Entries;
-use hashmesh_protocol::governance::Position;
+use hashmesh_protocol::governance::{Addresses, Document, Position};
+use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::names::{LogId, OriginPrefix};
 use hashmesh_protocol::policy::Decision;
 use hashmesh_protocol::time::Timestamp;
@@ -189,7 +192,19 @@ async fn who_gossips_what_no_honest_node_passes_on_is_shunned() {
     let backwards = Batch { checkpoint: crab.checkpoint(3, root_of(&backwards)), entries: backwards, proof: vec![] };
     let forged = crab.forge("acme".parse().unwrap(), 900, Digest([9; 32]));
     let elsewhere = OriginPrefix::new(&"other.example".parse().unwrap(), &crab.federation.charter().network());
+    let tip = crab.federation.charter();
+    let proposed = Charter::new(CharterBody { note: "mine".to_owned(), ..tip.successor() }).unwrap();
+    // The log key is no governance key.
+    let vote = crab.approve(&proposed);
+    let document = |approvals| Document::Charter { charter: Box::new(proposed.clone()), approvals, cards: vec![] };
+    let document = |approvals| Gossip::encode_document(&document(approvals)).unwrap();
     let crimes: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
+        ("a charter that nobody has signed", vec![document(vec![])], "charter, signature or card that does not hold"),
+        (
+            "a vote with another key",
+            vec![document(vec![vote.clone()])],
+            "charter, signature or card that does not hold",
+        ),
         ("random bytes", vec![vec![0x9b; 300]], "malformed frame"),
         ("nothing", vec![vec![]], "malformed frame"),
         ("a batch that ends too soon", vec![bytes[..bytes.len() / 2].to_vec()], "malformed frame"),
@@ -240,7 +255,12 @@ async fn what_may_be_nobodys_fault_is_held_against_nobody() {
         good.entries.openings().to_vec(),
     );
     let unknown_log = Batch { entries: unknown_log.unwrap(), ..good.clone() };
+    let nowhere = Approval { charter: CharterId::default(), ..crab.approve(crab.federation.charter()) };
+    let network = crab.federation.charter().network();
+    let strangers = Addresses::sign(network, &SecretKey::from_seed(&[9; 32]), Timestamp(1), &[]).unwrap();
     let oddities = [
+        Gossip::encode_document(&Document::Approval(nowhere)).unwrap(),
+        Gossip::encode_document(&Document::Addresses(Box::new(strangers))).unwrap(),
         crab.gossip(&lied),
         crab.gossip(&unknown_log),
         codec::encode(&(99u64, "from a later version")),

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use hashmesh::api::form::GovernanceAnswer;
+use hashmesh::client::Client;
 use hashmesh_protocol::card::{Card, CardBody, End, MemberKeys};
 use hashmesh_protocol::charter::{Approval, Charter, CharterBody, Departed, Departure, Member, Parameters};
 use hashmesh_protocol::digest::Digest;
@@ -16,6 +18,9 @@ use hashmesh_protocol::statement::Position;
 use hashmesh_protocol::wire::Gossip;
 use hashmesh_testnet::founding::{card_of, keys_of};
 use hashmesh_testnet::sim::{Sim, Weather, pdq};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::loopback::{PATIENCE, eventually, founded};
 
 const MEMBERS: [&str; 4] = ["alice", "bob", "carol", "mallory"];
 
@@ -256,6 +261,40 @@ fn a_stolen_log_key_is_survived() {
     net.audit();
 }
 
+/// SPEC 9.7, 10.10: a lost governance key is replaced by a charter; cards go on under the new one, and no longer under the old one.
+#[test]
+fn a_lost_governance_key_is_replaced_by_a_charter() {
+    let mut net = federation(12);
+    net.settle();
+    let (governance, witness) = (fresh("bob governance"), fresh("bob witness"));
+    let before = net.node("bob").engine().unwrap().federation().card(id("bob")).unwrap().clone();
+    let charter = amend(&tip(&net, "alice"), |charter| {
+        let bob = charter.members.iter_mut().find(|member| member.id == id("bob")).unwrap();
+        (bob.governance, bob.card) = (governance.public(), before.id());
+    });
+    let votes = document(&charter, &["alice", "carol", "mallory"], &[]);
+    assert_eq!(net.submits("alice", vec![votes]), [Ok(Taken::Kept)], "the new key has not agreed");
+    let consent = charter.approve(id("bob"), &governance);
+    assert_eq!(net.submits("alice", vec![Document::Approval(consent)]), [Ok(Taken::Adopted(charter.id()))]);
+    net.settle();
+    let network = charter.network();
+    let mut body = before.successor(network);
+    body.witness = witness.public();
+    let stolen = Card::sign(&body, [&keys_of("bob").governance, &witness]).unwrap();
+    assert_eq!(net.submits("carol", vec![Document::Card(Box::new(stolen))]), [Ok(Taken::Kept)], "it has no effect");
+    body.governance = governance.public();
+    let card = Card::sign(&body, [&governance, &witness]).unwrap();
+    net.holds("bob", [witness.clone()]);
+    assert_eq!(net.submits("carol", vec![Document::Card(Box::new(card))]), [Ok(Taken::Card(id("bob")))]);
+    net.adds("alice", pdq(1));
+    net.settle();
+    for node in MEMBERS {
+        let federation = net.node(node).engine().unwrap().federation().clone();
+        assert_eq!(*federation.witnesses()[&id("bob")].key(), witness.public(), "{node}");
+        assert_eq!(net.node(node).settled("alice"), 1, "{node}");
+    }
+}
+
 /// SPEC 9.4: a card that would cut off what was just said is not taken by the own node unless that is meant.
 #[test]
 fn a_card_does_not_cut_off_what_was_said_unless_that_is_meant() {
@@ -494,6 +533,51 @@ fn an_author_keeps_to_the_quota() {
     let again = net.adds("alice", pdq(3));
     net.settle();
     assert!(result(&net, again).is_ok(), "another day");
+}
+
+/// SPEC 14.10: nobody is locked out: a stranger can hand in a card, one that a member's governance key has signed, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_any_node_key_hands_in_its_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = founded(&folder.path().join("cluster"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("/ip4/127.0.0.1/tcp/{port}");
+    let config = cluster.member(1).folder.config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("introductions = [\"{address}\"]\n{text}")).unwrap();
+    cluster.start_all().unwrap();
+    cluster.connected(PATIENCE).await.unwrap();
+    let crab = cluster.member(2);
+    let text = |name: &str| folder.path().join(name).display().to_string();
+    let (draft, card) = (text("crab.draft"), text("crab-1.card"));
+    let key = folder.path().join("cluster/crab-governance/governance.key").display().to_string();
+    crab.hashmesh(&["card", "rotate", "--node", "--output", &draft]).unwrap();
+    crab.hashmesh(&["card", "sign", &draft, "--key", &key, "--output", &card]).unwrap();
+    let first = crab.folder.root().join("crab.card").display().to_string();
+    let refused = |card: &str| {
+        let output = crab.attempt(&["card", "introduce", card, &address]).unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused(&first).contains("propose"), "a first card introduces nobody");
+    // Strangers that say something else get nothing.
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 100], &[0xff; 4096]] {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut answer, _cut_off) = (Vec::new(), stream.write_all(bytes).await);
+        let _cut_off = stream.shutdown().await;
+        let _cut_off = stream.read_to_end(&mut answer).await;
+        assert!(answer.is_empty(), "{answer:?}");
+    }
+    assert!(crab.hashmesh(&["card", "introduce", &card, &address]).unwrap().starts_with("taken"));
+    assert!(crab.hashmesh(&["card", "introduce", &card, &address]).unwrap().starts_with("known"));
+    for member in cluster.members() {
+        eventually("the card", async || {
+            let mut client = Client::admin(&member.folder).await.unwrap();
+            let seen: GovernanceAnswer = client.get("/v1/governance").await.unwrap();
+            seen.members.iter().any(|member| member.id == "crab" && member.number == Some(1))
+        })
+        .await;
+    }
 }
 
 /// The whole story, on real processes, by the command line: at each step all nodes have the same charter.

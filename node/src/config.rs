@@ -20,6 +20,10 @@ pub struct Config {
     /// Where other nodes can connect: libp2p multiaddresses with an IP address and a TCP port. A follower listens nowhere.
     #[serde(default)]
     pub listen: Vec<String>,
+    /// Where members whose node keys are on no card any more can hand in a new card: addresses as in `listen`, with a port of their own. None
+    /// if absent.
+    #[serde(default)]
+    pub introductions: Vec<String>,
     /// Where other members' nodes are told that this one can be reached; where it listens, if absent. An empty list: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<Vec<String>>,
@@ -120,6 +124,9 @@ member = \"{member}\"
 
 # Where other members' nodes can connect to this one.
 listen = [\"{listen}\"]
+
+# Where a member that is locked out, all its node keys being lost, can hand in its new card; a port of its own, nowhere if absent:
+#   introductions = [\"/ip4/0.0.0.0/tcp/4601\"]
 
 # Where the other members' nodes are. Their identities come from their cards, so an address is all that is needed:
 #   bolt = [\"/dns/hashmesh.bolt.example/tcp/4600\"]

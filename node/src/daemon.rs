@@ -173,6 +173,7 @@ pub async fn run(folder: Folder, ready: impl FnOnce()) -> Result<(), RunError> {
         node: node.clone(),
         config,
         mailbox: mailbox.clone(),
+        submitters: submitters.clone(),
         archive: store.archive().clone(),
         heads: shared.heads.clone(),
     });

@@ -93,6 +93,19 @@ impl Found {
         Ok(())
     }
 
+    /// The signed beginning of a federation; and what is here of what came after it.
+    pub fn begin(&self) -> Result<(Genesis, Self), DocumentsError> {
+        let (begun, later): (Vec<_>, Vec<_>) =
+            self.charters.iter().cloned().partition(|charter| charter.body().version == 0);
+        let first = Self { charters: begun, ..self.clone() };
+        let id = first.charter()?.id();
+        let (begun, after): (Vec<_>, Vec<_>) =
+            self.approvals.iter().cloned().partition(|approval| approval.charter == id);
+        let cards = self.cards.iter().filter(|card| card.body().counter == 0).cloned().collect();
+        let genesis = Self { approvals: begun, cards, ..first }.genesis()?;
+        Ok((genesis, Self { charters: later, approvals: after, ..self.clone() }))
+    }
+
     /// As nodes exchange it: charters in the order of their versions with signatures and cards, then what is loose. What stands in
     /// proposals counts like what stands by itself. Version 0 is known to every node, so only what came after it is there.
     pub fn governance(&self) -> Vec<governance::Document> {

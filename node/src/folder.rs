@@ -5,13 +5,16 @@
 //!   config.toml       addresses to listen on, addresses of peers
 //!   policy.toml       what this platform does with what the members say
 //!   MEMBER.card       the member's card, for the other founders
+//!   quarantine.json   who and what waits until a person has looked
 //!   genesis.charter   the federation, once joined
 //!   governance        later charters, cards, and what was chosen
 //!   keys/             log.key, witness.key, node.key (0600, PKCS#8 PEM), and *.next.key while they are rotated
 //!   forgotten.json    what this node does not hold by its own decision, by keyed digests; if there is such
 //!   signer            what was signed last; never restored from a backup
 //!   heads             the newest checkpoint of every log, a second witness beside the store
-//!   store/            the database (0700)
+//!   store/            the database (0700); store.damaged-* are those that were set aside
+//!   carried.jsonl     what is to be said again in a federation that was founded anew
+//!   network-*         what belongs to the one before it
 //!   decisions.log     every act through the admin socket, hash-chained
 //!   run/              query.sock (0660), admin.sock (0600), feed.sock (0660) if wanted
 //! ```
@@ -200,11 +203,11 @@ pub fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FolderError
     written.map_err(|error| at(path, error))
 }
 
-/// Replaces a file, or makes it, so that after a crash either the old or the new one is there, whole. A file that is there
-/// keeps its permissions.
+/// Replaces a file, or makes it for its owner alone, so that after a crash either the old or the new one is there, whole. A file that
+/// is there keeps its permissions.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     if let Ok(old) = fs::metadata(path) {
         file.set_permissions(old.permissions())?;
     }

@@ -13,7 +13,8 @@ use hashmesh_protocol::governance::Stored;
 use hashmesh_protocol::governance::stored::StoredError;
 
 use crate::clock;
-use crate::folder::{FolderError, at, replace};
+use crate::documents::{DocumentsError, Found};
+use crate::folder::{Folder, FolderError, at, replace};
 
 /// What readers see. The driver sets it once it is durable.
 pub struct Current(ArcSwap<Stored>);
@@ -38,6 +39,29 @@ impl Current {
     pub fn store(&self, stored: Arc<Stored>) {
         self.0.store(stored);
     }
+}
+
+/// The federation as a node's folder has it, whether or not the node runs.
+pub fn in_folder(folder: &Folder) -> Result<Stored, InFolderError> {
+    let path = folder.genesis();
+    if !path.exists() {
+        return Err(InFolderError::NotJoined(path));
+    }
+    let genesis = Found::in_files(&[&path]).and_then(|found| found.genesis())?;
+    Ok(GovernanceFile::new(folder.governance()).load(&genesis)?)
+}
+
+/// Why a folder has no federation.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each transparent variant is the error of the part it names")]
+pub enum InFolderError {
+    #[error(transparent)]
+    Documents(#[from] DocumentsError),
+    #[error(transparent)]
+    File(#[from] GovernanceFileError),
+    /// The node has joined no federation.
+    #[error("{0} is missing: this node has joined no federation yet (hashmesh join)")]
+    NotJoined(PathBuf),
 }
 
 /// Why the file cannot be read.

@@ -11,6 +11,7 @@ mod exchange;
 mod frame;
 mod gate;
 mod gossip;
+mod introduce;
 mod pace;
 mod quiet;
 mod swarm;
@@ -34,7 +35,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::gate::GuestList;
 use self::gossip::Topic;
+pub use self::introduce::{IntroductionError, introduce};
 use crate::config::{Config, Follower};
+use crate::driver::Submitters;
 use crate::governance::Current;
 use crate::mailbox::{Lane, Mailbox};
 use crate::sentence::sentence;
@@ -76,6 +79,8 @@ pub struct Setup {
     pub config: Config,
     /// Where everything goes.
     pub mailbox: Arc<Mailbox<Input>>,
+    /// Who is told what becomes of cards that strangers hand in.
+    pub submitters: Arc<Submitters>,
     /// What peers are served from.
     pub archive: Arc<DiskArchive>,
     /// The newest heads, kept up to date by the driver.
@@ -185,6 +190,7 @@ impl Net {
             counters: Counters::default(),
         });
         swarm::start(&shared, &setup.node, orders_in).await?;
+        introduce::listen(&shared, &setup.submitters, &shared.config.introductions).await?;
         Ok(Self { orders, shared })
     }
 

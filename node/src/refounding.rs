@@ -6,15 +6,17 @@ use std::path::PathBuf;
 
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::catalog::{Attributes, Catalog, ContentId, Said};
-use hashmesh_protocol::charter::{Charter, Genesis, Succeeds};
+use hashmesh_protocol::charter::{Charter, Succeeds};
 use hashmesh_protocol::content_hash::{HashKind, Media};
 use hashmesh_protocol::governance::Stored;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::opening::Opening;
+use hashmesh_protocol::policy::effect;
 use hashmesh_protocol::serve::Archive as _;
 use hashmesh_protocol::statement::Reason;
 
 use crate::api::form::StatementForm;
+use crate::clock;
 use crate::folder::{Folder, FolderError, at, make_private, sync_parent, write_new};
 use crate::keys::{KeysError, random};
 use crate::making::Making;
@@ -36,16 +38,22 @@ pub enum RefoundingError {
     /// What was said cannot be written down.
     #[error("the list cannot be written down: {0}")]
     Form(#[from] serde_json::Error),
-    /// Taken over before.
+    /// Taken over before, or begun to.
     #[error(
-        "{0} exists already: what was taken over from another federation has not been said again yet (hashmesh carry)"
+        "{0} exists already: what was taken over before has not been said again yet (hashmesh carry), or this was interrupted: then move what \
+         is in network-* back and begin anew"
     )]
-    NotCarried(PathBuf),
+    Begun(PathBuf),
 }
 
 /// Where what is to be said again lies until it is.
 pub fn carried(folder: &Folder) -> PathBuf {
     folder.root().join("carried.jsonl")
+}
+
+/// Where what is the old federation's goes.
+fn aside(folder: &Folder, old: &Stored) -> PathBuf {
+    folder.root().join(format!("network-{}", old.governance.tip().network().short()))
 }
 
 /// What a member's list was in the old federation, up to the ends that the new charter names: to be said again. The node does not run.
@@ -69,7 +77,13 @@ pub fn own_list(
     for kind in HashKind::ALL {
         for number in 0..catalog.known(kind) {
             let id = ContentId { kind, number };
-            if let Some(said) = catalog.word_of(member, id).filter(carried) {
+            let said = catalog.word_of(member, id).filter(carried);
+            // What has expired there is not said again.
+            let counts = |said: &Said<'_>| {
+                let adds = matches!(said.attributes, Attributes::Add { .. });
+                !adds || effect(said, federation.charter(), clock::now()).is_some()
+            };
+            if let Some(said) = said.filter(counts) {
                 let note = note(&store, &said)?;
                 list.extend(form(&catalog, id, &said, federation.charter(), note));
             }
@@ -111,22 +125,18 @@ fn form(
 }
 
 /// Sets what is the old federation's aside, in a folder named by its id, and begins the new one. What is to be said again is written first.
-pub fn adopt(
-    folder: &Folder,
-    old: &Stored,
-    genesis: &Genesis,
-    text: &str,
-    list: &[StatementForm],
-) -> Result<PathBuf, RefoundingError> {
-    let to_say = carried(folder);
-    if to_say.exists() {
-        return Err(RefoundingError::NotCarried(to_say));
+pub fn adopt(folder: &Folder, old: &Stored, text: &str, list: &[StatementForm]) -> Result<PathBuf, RefoundingError> {
+    let (to_say, aside) = (carried(folder), aside(folder, old));
+    for there in [&to_say, &aside] {
+        if there.exists() {
+            return Err(RefoundingError::Begun(there.clone()));
+        }
     }
     let lines = list.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
     let lines: String = lines.into_iter().map(|line| line + "\n").collect();
-    write_new(&to_say, 0o600, lines.as_bytes())?;
-    let aside = folder.root().join(format!("network-{}", old.governance.tip().network().short()));
     make_private(&aside)?;
+    let waiting = aside.join("carried.jsonl");
+    write_new(&waiting, 0o600, lines.as_bytes())?;
     let old_files = [folder.governance(), folder.heads(), folder.store(), folder.signer(), folder.genesis()];
     for from in old_files.iter().filter(|path| path.exists()) {
         let to = aside.join(from.file_name().unwrap_or_default());
@@ -137,6 +147,6 @@ pub fn adopt(
     Signer::create(&folder.signer(), &mut making)?;
     making.file(&folder.genesis(), 0o644, text.as_bytes())?;
     making.finish();
-    debug_assert_eq!(genesis.charter().body().version, 0);
+    fs::rename(&waiting, &to_say).and_then(|()| sync_parent(&to_say)).map_err(|error| at(&waiting, error))?;
     Ok(aside)
 }

@@ -12,6 +12,7 @@ use hashmesh::documents::Found;
 use hashmesh::folder::Folder;
 use hashmesh::keys::{self, NodeKeys};
 use hashmesh_protocol::batch::Batch;
+use hashmesh_protocol::charter::{Approval, Charter};
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::content_hash::{HashKind, Media};
 use hashmesh_protocol::digest::Digest;
@@ -85,6 +86,11 @@ impl Crab {
 
     pub(super) fn checkpoint(&self, size: u64, root: Digest) -> Note {
         self.forge(self.log.member, size, root)
+    }
+
+    /// A vote in its name, with a key that has none.
+    pub(super) fn approve(&self, charter: &Charter) -> Approval {
+        charter.approve(self.log.member, &self.keys.log)
     }
 
     /// A checkpoint in somebody's name, signed with the only key there is.

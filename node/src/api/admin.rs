@@ -319,12 +319,13 @@ fn parse_position(text: &str) -> Option<Position> {
 
 fn own_origin(view: &View) -> Result<String, Problem> {
     let own = view.shared.status.load().own;
-    own.map(|log: LogId| view.federation().origins().origin(log)).ok_or_else(mute)
+    own.map(|log: LogId| view.federation().origins().origin(log)).ok_or_else(|| mute(view))
 }
 
 /// Nothing is ever said here.
-fn mute() -> Problem {
-    Problem::new(StatusCode::CONFLICT, "this node is a follower and speaks for no member; ask a member's own node")
+fn mute(view: &View) -> Problem {
+    let follower = || "this node is a follower and speaks for no member; ask a member's own node".to_owned();
+    Problem::new(StatusCode::CONFLICT, status::mute(view).unwrap_or_else(follower))
 }
 
 pub(super) fn write_down(view: &View, actor: Actor, act: &str, detail: serde_json::Value) -> Result<(), Problem> {
@@ -420,7 +421,7 @@ async fn sign(
             let why = silence.map(|silence| format!("; {silence}")).unwrap_or_default();
             Err(Problem::later(format!("too many statements are waiting to be signed{why}"), 5))
         }
-        Ok(Ok(Outcome::Mute)) => Err(mute()),
+        Ok(Ok(Outcome::Mute)) => Err(mute(view)),
         Ok(Err(_)) => Err(gone(view)),
         Err(_) => {
             Err(Problem::later(format!("not signed within {} s{}; repeating it is safe", wait.as_secs(), silence()), 5))

@@ -288,6 +288,13 @@ pub(super) async fn choose(
         outcome.map_err(|error| Problem::bad(sentence(&error)))?;
     }
     let stored = view.shared.governance.load();
+    if let Some(conflict) = stored.governance.conflict() {
+        let why = format!(
+            "that charter is in both histories and decides nothing between them: name {} or {}",
+            conflict.ours, conflict.theirs
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, why));
+    }
     let tip = stored.governance.tip();
     let (charter, version) = (tip.id().to_string(), tip.body().version);
     Ok(encoding.answer(&DocumentsAnswer { results: Vec::new(), charter, version }))

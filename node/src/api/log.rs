@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use hashmesh_protocol::bundle;
+use hashmesh_protocol::engine::LogStatus;
 use hashmesh_protocol::entries::{Disclosure, Entries, Entry};
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::opening::Opening;
@@ -29,6 +30,7 @@ const MAX_ENTRIES: u64 = 1000;
 pub(super) struct Part {
     from: Option<u64>,
     limit: Option<u64>,
+    epoch: Option<u32>,
 }
 
 /// Shows part of a log: the last 20 statements if nothing else is asked for.
@@ -36,6 +38,7 @@ pub(super) struct Part {
     ("member" = String, Path, description = "whose log"),
     ("from" = Option<u64>, Query, description = "index of the first statement"),
     ("limit" = Option<u64>, Query, description = "how many, at most 1000"),
+    ("epoch" = Option<u32>, Query, description = "which of the member's logs; the last one if absent"),
 ), responses((status = 200, body = LogAnswer), (status = 404, description = "no such member")))]
 pub(super) async fn show(
     State(view): State<Arc<View>>,
@@ -47,7 +50,9 @@ pub(super) async fn show(
     let Query(part) = part.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let member: MemberId = member.parse().map_err(Problem::bad)?;
     let status = view.shared.status.load();
-    let log = status.logs.iter().rev().find(|log| log.log.member == member);
+    let is_wanted =
+        |log: &&LogStatus| log.log.member == member && part.epoch.is_none_or(|epoch| log.log.epoch == epoch);
+    let log = status.logs.iter().rev().find(is_wanted);
     let missing = || Problem::new(StatusCode::NOT_FOUND, format!("{member} is not a member of this federation"));
     let log = log.ok_or_else(missing)?;
     let (id, size, settled, origin) = (log.log, log.size, log.settled, log.origin.clone());

@@ -9,6 +9,7 @@ use axum::response::Response;
 use hashmesh_protocol::charter::Charter;
 use hashmesh_protocol::content_hash::HashKind;
 use hashmesh_protocol::engine::LogStatus;
+use hashmesh_protocol::federation::Standing;
 
 use super::View;
 use super::body::Encoding;
@@ -45,7 +46,7 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
         federation: federation(charter),
         governance: governance(&view),
         listening: (view.net.listening)(),
-        silent: status.silence.map(|silence| silence.to_string()),
+        silent: status.silence.map(|silence| silence.to_string()).or_else(|| mute(&view)),
         stopped: view.shared.stopped.load_full().map(|why| why.to_string()),
         queued: status.queued,
         isolated: view.is_isolated(),
@@ -104,6 +105,28 @@ fn log(status: &LogStatus) -> LogForm {
         standing: status.standing.map(|standing| standing.name().to_owned()),
         ends: status.ends,
     }
+}
+
+/// Why a member's node has no log to write, if so.
+pub(super) fn mute(view: &View) -> Option<String> {
+    let member = view.member?;
+    if view.shared.status.load().own.is_some() {
+        return None;
+    }
+    let stored = view.shared.governance.load();
+    let federation = stored.governance.federation();
+    Some(match federation.standing(member) {
+        None => format!("{member} is no member yet: it waits for a charter that admits it"),
+        Some(Standing::Active) if federation.disputed().any(|(disputed, _)| disputed == member) => {
+            format!("{member} has two cards of one number; a charter must name one (hashmesh charter propose --card)")
+        }
+        Some(Standing::Active) => {
+            format!(
+                "the log of {member} may not be written: its key is not in this folder, is another's too, or has signed two histories again"
+            )
+        }
+        Some(standing) => format!("{member} is {}: nothing is said in its name any more", standing.name()),
+    })
 }
 
 /// Charters and cards.

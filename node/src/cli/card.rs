@@ -11,10 +11,10 @@ use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::names::MemberId;
 use serde_json::json;
 
-use super::charter::{card_line, governance_key, submit, submit_files, written};
+use super::charter::{agree, card_line, governance_key, submit, submit_files, written};
 use super::table::table;
-use super::{Context, Done};
-use crate::api::form::{EndForm, EndsAnswer, StatusAnswer};
+use super::{Context, Done, write_out};
+use crate::api::form::{EndForm, EndsAnswer, StatusAnswer, TextAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::documents::Found;
@@ -51,6 +51,17 @@ pub(super) enum CardCommand {
         /// Where to write the card; MEMBER-NUMBER.card if absent.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Sign without asking on the terminal.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Hand a card to another member's node from anywhere, as a member does whose own node is on no card any more.
+    Introduce {
+        /// The card, signed.
+        card: PathBuf,
+        /// Where that node listens for introductions, as in /dns/hashmesh.bolt.example/tcp/4601.
+        #[arg(required = true)]
+        addresses: Vec<String>,
     },
     /// Hand cards to the running node, which passes them on: any member's node does.
     Submit {
@@ -69,14 +80,15 @@ impl CardCommand {
             Self::Show { cards } => show(context, &cards).await,
             Self::Rotate(rotate) => rotate.run(context).await,
             Self::First { key, output } => first(context, key.as_ref(), &output).await,
-            Self::Sign { draft, key, output } => sign(context, &draft, key.as_ref(), output),
+            Self::Sign { draft, key, output, yes } => sign(context, &draft, key.as_ref(), output, yes),
+            Self::Introduce { card, addresses } => introduce(context, &card, &addresses).await,
             Self::Submit { files, cut } => submit_files(context, &files, cut).await,
         }
     }
 }
 
 async fn show(context: &Context, names: &[String]) -> anyhow::Result<Done> {
-    let (files, members): (Vec<_>, Vec<_>) = names.iter().partition(|name| Path::new(name.as_str()).exists());
+    let (files, members): (Vec<_>, Vec<_>) = names.iter().partition(|name| Path::new(name.as_str()).is_file());
     let mut cards = Found::in_files(&files)?.cards;
     if files.is_empty() {
         let mut client = Client::admin(&context.folder).await?;
@@ -120,6 +132,23 @@ fn card_form(card: &Card) -> serde_json::Value {
         "governance": body.governance, "log": body.log, "witness": body.witness, "nodes": body.nodes,
         "epoch": body.epoch, "ended": ended.collect::<Vec<_>>(), "evidence": body.evidence, "leaving": body.leaving,
     })
+}
+
+/// Hands a card to the first of some nodes that takes it.
+async fn introduce(context: &Context, card: &Path, addresses: &[String]) -> anyhow::Result<Done> {
+    let found = Found::in_files(&[card])?;
+    let [card] = found.cards.as_slice() else { bail!("one card is needed, {} are here", found.cards.len()) };
+    let mut last = None;
+    for address in addresses {
+        match crate::net::introduce(address, card).await {
+            Ok(line) => {
+                context.print(&json!({ "address": address, "answer": line }), || format!("{line} by {address}\n"))?;
+                return Ok(Done::Whole);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| anyhow::anyhow!("no address"), Into::into))
 }
 
 /// Makes a first card with the keys that are in use.
@@ -183,14 +212,15 @@ impl Rotate {
         }
         let mut client = Client::admin(&context.folder).await?;
         let (member, network, last) = own_card(context, &mut client).await?;
-        let mut body = last.successor(network);
+        let mut body = next(&mut client, &last, network).await?;
         promote_those_in_force(context, &last)?;
         let (mut making, mut new) = (Making::default(), Vec::new());
         if self.log {
             let end = own_end(&mut client, member, &last).await?;
             if end.held > end.size && !self.cut {
                 bail!(
-                    "{} statements are not settled yet; try again in a moment, or with --cut if they are to be lost",
+                    "{} statements are not settled yet; try again in a moment, or with --cut if they are to be lost (those of a log that has \
+                     signed two histories never are settled)",
                     end.held - end.size
                 );
             }
@@ -253,11 +283,21 @@ impl Leave {
         if end.held > end.size && !self.cut {
             bail!("{} statements are not settled yet; try again in a moment, or with --cut", end.held - end.size);
         }
-        let mut body = last.successor(network);
+        let mut body = next(&mut client, &last, network).await?;
         body.leaving = true;
         body.ended.push(End { epoch: end.epoch, size: end.size, root: end.root.parse()? });
         finish(context, &body, &[], self.key.as_ref(), self.output, self.cut).await
     }
+}
+
+/// The next card of a member, if nothing changes; under the governance key that the charter has for it by now.
+async fn next(client: &mut Client, last: &Card, network: NetworkId) -> anyhow::Result<CardBody> {
+    let answer: TextAnswer = client.get("/v1/charter/tip").await?;
+    let tip = Found::in_text(&answer.text)?.charter()?.clone();
+    let mut body = last.successor(network);
+    let entry = tip.member(body.member).with_context(|| format!("{} is not a member", body.member))?;
+    body.governance = entry.governance;
+    Ok(body)
 }
 
 /// This member, the federation, and its card in force.
@@ -334,12 +374,35 @@ fn keep(context: &Context, card: &Card) -> anyhow::Result<()> {
         .with_context(|| path.display().to_string())
 }
 
-fn sign(context: &Context, draft: &Path, key: Option<&PathBuf>, output: Option<PathBuf>) -> anyhow::Result<Done> {
+/// What somebody signs with a card, line by line.
+fn says(body: &CardBody) -> String {
+    let mut text = format!("card {} of {}\n", body.counter, body.member);
+    if body.leaving {
+        text += "  LEAVES the federation for good\n";
+    }
+    for end in &body.ended {
+        text += &format!("  log {} ends after {} leaves, root {}\n", end.epoch, end.size, end.root);
+    }
+    text += &format!("  log {} is signed with {}\n  cosigns with {}\n", body.epoch, body.log, body.witness);
+    text + &body.nodes.iter().map(|node| format!("  node {node}\n")).collect::<String>()
+}
+
+fn sign(
+    context: &Context,
+    draft: &Path,
+    key: Option<&PathBuf>,
+    output: Option<PathBuf>,
+    yes: bool,
+) -> anyhow::Result<Done> {
     let found = Found::in_files(&[draft])?;
     let [draft] = found.drafts.as_slice() else {
         bail!("one card to be signed is needed, {} are here", found.drafts.len())
     };
     let card = draft.complete(&keys::load_one(&governance_key(context, key))?)?;
+    if !context.json {
+        write_out(&says(card.body()))?;
+    }
+    agree(yes)?;
     let (member, number) = (card.body().member, card.body().counter);
     let output = output.unwrap_or_else(|| PathBuf::from(format!("{member}-{number}.card")));
     write_new(&output, 0o644, armor::write(&[Document::Card(Box::new(card.clone()))]).as_bytes())?;

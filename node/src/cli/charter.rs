@@ -19,7 +19,7 @@ use crate::api::form::{ChooseRequest, DocumentsAnswer, DocumentsRequest};
 use crate::client::Client;
 use crate::folder::{read_text, write_new};
 pub(super) use propose::card_line;
-pub(super) use sign::governance_key;
+pub(super) use sign::{agree, governance_key};
 
 /// Found a federation, change its charter, look at it.
 #[derive(Debug, Subcommand)]

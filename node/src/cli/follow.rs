@@ -127,7 +127,7 @@ impl Follow {
             }
         }
         let found = Found::in_files(&self.files)?;
-        let genesis = found.genesis()?;
+        let (genesis, later) = found.begin()?;
         let network = genesis.charter().network();
         ensure!(
             network == self.network,
@@ -146,6 +146,9 @@ impl Follow {
         if let Some(invitation) = found.invitations.iter().find(|invitation| invitation.network == network) {
             let mut stored = Stored::new(&genesis, clock::now());
             stored.governance.must_contain(invitation.charter);
+            for document in later.governance() {
+                let _not_yet = stored.governance.take(document);
+            }
             making.file(&folder.governance(), 0o600, &stored.encode())?;
         }
         making.finish();

@@ -143,8 +143,8 @@ pub(super) struct New {
     /// A TOML file with limits that differ from the standard ones (charter show lists them all).
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
-    /// Take over from the federation that the running node is in, which has lost its quorum: what is settled of its logs now is what
-    /// its members say again. The founders' cards are made by card first.
+    /// Take over from the federation that the running node is in, which has lost its quorum: its labels and limits unless others are
+    /// given, and of its logs what is settled now, which its members then say again. The founders' cards are made by card first.
     #[arg(long)]
     succeeds: bool,
     /// Where to write it.
@@ -178,10 +178,20 @@ const LABELS: [(u16, &str, &str); 4] = [
 
 impl New {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
-        let succeeds = if self.succeeds { Some(succeeds(context).await?) } else { None };
+        let (succeeds, old) = if self.succeeds {
+            succeeds(context).await.map(|(what, old)| (Some(what), Some(old)))?
+        } else {
+            (None, None)
+        };
         let found_cards = Found::in_files(&self.cards)?;
-        let labels = self.labels()?;
-        let parameters = self.parameters()?;
+        let labels = match (&self.labels, &old) {
+            (None, Some(old)) => old.body().labels.clone(),
+            _ => self.labels()?,
+        };
+        let mut parameters = old.map_or_else(Parameters::standard, |old| old.body().parameters.clone());
+        if let Some(path) = &self.limits {
+            set_limits(&mut parameters, path)?;
+        }
         let charter = refound(self.federation, &found_cards.cards, labels, parameters, succeeds);
         let charter = charter.with_context(|| {
             let files: Vec<_> = self.labels.iter().chain(&self.limits).map(|path| path.display().to_string()).collect();
@@ -216,14 +226,6 @@ impl New {
             return Ok(LABELS.map(label).to_vec());
         };
         read_labels(path)
-    }
-
-    fn parameters(&self) -> anyhow::Result<Parameters> {
-        let mut parameters = Parameters::standard();
-        if let Some(path) = &self.limits {
-            set_limits(&mut parameters, path)?;
-        }
-        Ok(parameters)
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::node::add_peers;
 use super::{Context, Done, write_out};
-use crate::api::form::GovernanceAnswer;
+use crate::api::form::{GovernanceAnswer, TextAnswer};
 use crate::client::Client;
 use crate::clock;
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::keys;
 
 /// Write an invitation: what somebody needs who is to join, or is to be told of the federation.
 ///
-/// It holds the federation's id, a recent charter's, addresses of members' nodes, and version 0 with its signatures. It makes nobody
+/// It holds the federation's id, a recent charter's, addresses of members' nodes, and all charters and cards. It makes nobody
 /// a member: a charter does that (hashmesh charter propose --admit).
 #[derive(Args, Debug)]
 pub(super) struct Invite {
@@ -51,7 +51,16 @@ impl Invite {
         let charter = last_final.map_or(answer.charter.clone(), |version| version.id.clone());
         let invitation = Invitation::new(answer.network.parse()?, charter.parse()?, hosts);
         let genesis = Found::in_files(&[context.folder.genesis()])?.genesis()?;
-        let text = armor::write(&[Document::Invitation(invitation)]) + &write_genesis(&genesis);
+        let mut text = armor::write(&[Document::Invitation(invitation)]) + &write_genesis(&genesis);
+        // Whoever joins knows by these whose nodes it may trust to be members'.
+        for version in answer.versions.iter().skip(1) {
+            let answer: TextAnswer = client.get(&format!("/v1/charter/{}", version.id)).await?;
+            text += &answer.text;
+        }
+        for member in &answer.members {
+            let answer: TextAnswer = client.get(&format!("/v1/card/{}", member.id)).await?;
+            text += &answer.text;
+        }
         match &self.output {
             None => write_out(&text)?,
             Some(output) => {
@@ -84,7 +93,7 @@ impl Join {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Done> {
         let config = Config::load(&context.folder.config())?;
         let found = Found::in_files(&self.files)?;
-        let genesis = found.genesis()?;
+        let (genesis, later) = found.begin()?;
         let member = config.speaker(&context.folder.config())?;
         let keys = keys::load(&context.folder)?;
         let network = genesis.charter().network();
@@ -118,6 +127,10 @@ impl Join {
             let mut stored = Stored::new(&genesis, clock::now());
             let pin: CharterId = invitation.charter;
             stored.governance.must_contain(pin);
+            for document in later.governance() {
+                // What does not hold, or follows what is not here, comes from the members' nodes.
+                let _not_yet = stored.governance.take(document);
+            }
             GovernanceFile::new(context.folder.governance()).write(&stored)?;
         }
         write_new(&context.folder.genesis(), 0o644, write_genesis(&genesis).as_bytes())?;

@@ -15,8 +15,8 @@ use crate::api::form::{SignAloneAnswer, SignAloneRequest, StatusAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::daemon;
-use crate::documents::Found;
 use crate::folder::{at, read_text, replace};
+use crate::governance::in_folder;
 use crate::panics;
 use crate::signer::Signer;
 
@@ -115,12 +115,11 @@ impl PeersCommand {
 
 /// Whether somebody is a member, as far as this is known: before joining it is not.
 fn check_member(context: &Context, member: MemberId) -> anyhow::Result<()> {
-    let path = context.folder.genesis();
-    if !path.exists() {
+    if !context.folder.genesis().exists() {
         return Ok(());
     }
-    let found = Found::in_files(&[&path])?;
-    let members = &found.charter()?.body().members;
+    let stored = in_folder(&context.folder)?;
+    let members = &stored.governance.tip().body().members;
     if members.iter().any(|known| known.id == member) {
         return Ok(());
     }

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Subcommand;
-use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::policy::Policy;
 use serde_json::json;
 
@@ -12,8 +11,8 @@ use super::table::table;
 use super::{Context, Done};
 use crate::api::form::{DiffAnswer, PolicyAnswer, PolicyRequest, QuarantineAnswer, ReleaseRequest};
 use crate::client::Client;
-use crate::documents::Found;
 use crate::folder::{MAX_POLICY, read_text};
+use crate::governance::in_folder;
 use crate::quarantine::Subject;
 
 /// The policy: what this platform does with what the members say.
@@ -47,12 +46,7 @@ impl PolicyCommand {
         match self {
             Self::Check { file } => {
                 let path = file.unwrap_or_else(|| context.folder.policy());
-                let genesis = context.folder.genesis();
-                if !genesis.exists() {
-                    bail!("{} is missing: a policy is checked against a charter (hashmesh join)", genesis.display());
-                }
-                let genesis = Found::in_files(&[&genesis]).and_then(|found| found.genesis())?;
-                let federation = Federation::new(&genesis);
+                let federation = in_folder(&context.folder)?.governance.federation();
                 let policy = Policy::parse(&text(&path)?, federation.charter());
                 let policy = policy.with_context(|| path.display().to_string())?;
                 let id = policy.id().to_string();

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use hashmesh_protocol::card::End;
-use hashmesh_protocol::charter::{OldEnd, Succeeds};
+use hashmesh_protocol::charter::{Charter, OldEnd, Succeeds};
 use hashmesh_protocol::digest::NetworkId;
 use serde_json::json;
 
 use super::{Context, Done, complain};
-use crate::api::form::{EndsAnswer, GovernanceAnswer, PublishAnswer, StatementForm, StatementsRequest};
+use crate::api::form::{EndsAnswer, GovernanceAnswer, PublishAnswer, StatementForm, StatementsRequest, TextAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::documents::{Found, write_genesis};
@@ -23,8 +23,8 @@ use crate::refounding;
 /// Statements that are said again at a time.
 const AT_ONCE: usize = 1000;
 
-/// What a new federation takes over from the one that the running node is in: of each log what is settled.
-pub(super) async fn succeeds(context: &Context) -> anyhow::Result<Succeeds> {
+/// What a new federation takes over from the one that the running node is in: of each log what is settled. And its charter.
+pub(super) async fn succeeds(context: &Context) -> anyhow::Result<(Succeeds, Charter)> {
     let mut client = Client::admin(&context.folder).await?;
     let old: GovernanceAnswer = client.get("/v1/governance").await?;
     let mut ends = Vec::new();
@@ -36,7 +36,9 @@ pub(super) async fn succeeds(context: &Context) -> anyhow::Result<Succeeds> {
         }
     }
     ends.sort_by_key(|old| (old.member, old.end.epoch));
-    Ok(Succeeds { network: old.network.parse()?, charter: old.charter.parse()?, ends })
+    let tip: TextAnswer = client.get("/v1/charter/tip").await?;
+    let tip = Found::in_text(&tip.text)?.charter()?.clone();
+    Ok((Succeeds { network: old.network.parse()?, charter: tip.id(), ends }, tip))
 }
 
 /// Go over to a federation that takes over from this one, which has lost its quorum.
@@ -84,7 +86,7 @@ impl Adopt {
             bail!("the card of {member} in these files has other keys than this folder");
         }
         let list = refounding::own_list(folder, &old, member, succeeds)?;
-        let aside = refounding::adopt(folder, &old, &new, &write_genesis(&new), &list)?;
+        let aside = refounding::adopt(folder, &old, &write_genesis(&new), &list)?;
         let form = json!({ "network": network, "aside": aside, "statements": list.len() });
         context.print(&form, || {
             format!(

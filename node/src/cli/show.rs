@@ -47,6 +47,37 @@ fn describe(status: &StatusAnswer) -> String {
         (_, silent) => silent.clone().unwrap_or_else(|| "yes".to_owned()),
     };
     writeln!(text, "signing     {signing}").expect("writing to memory");
+    let governance = &status.governance;
+    if !governance.joined {
+        text.push_str("joining     the charter of the invitation is not here yet\n");
+    }
+    if governance.provisional {
+        text.push_str(
+            "provisional the charter has no successor: a better one with the same parent would still take its place\n",
+        );
+    }
+    if governance.proposals > 0 {
+        writeln!(text, "proposals   {} (hashmesh charter pending)", governance.proposals).expect("writing to memory");
+    }
+    if let Some(conflict) = &governance.conflict {
+        writeln!(text, "CONFLICT    charter_conflict: {conflict} (hashmesh charter choose)")
+            .expect("writing to memory");
+    }
+    for member in &governance.disputed {
+        writeln!(text, "DISPUTED    {member} has two cards of one number").expect("writing to memory");
+    }
+    for member in &governance.double_votes {
+        writeln!(text, "TWO VOTES   {member} has signed two charters of which one may be signed")
+            .expect("writing to memory");
+    }
+    for rollback in &status.rollbacks {
+        let (log, showed, shows) = (&rollback.log, rollback.showed, rollback.shows);
+        writeln!(text, "ROLLED BACK a node of {} shows {shows} of {log}, and has shown {showed}", rollback.member)
+            .expect("writing to memory");
+    }
+    if status.forgotten > 0 {
+        writeln!(text, "forgotten   {} values (hashmesh forget --list)", status.forgotten).expect("writing to memory");
+    }
     if status.queued > 0 {
         writeln!(text, "queued      {} statements wait to be signed", status.queued).expect("writing to memory");
     }
@@ -76,11 +107,16 @@ fn describe(status: &StatusAnswer) -> String {
         .logs
         .iter()
         .map(|log| {
-            let state = if log.forked { "FORKED" } else { "" };
+            let state = match (log.forked, log.ends, log.standing.as_deref()) {
+                (true, ..) => "FORKED".to_owned(),
+                (_, Some(ends), _) => format!("ended at {ends}"),
+                (_, _, Some("active") | None) => String::new(),
+                (_, _, Some(standing)) => standing.to_owned(),
+            };
             let last = log.last.clone().unwrap_or_default();
             let counts = [log.size, log.settled, log.lag, log.missing].map(|count| count.to_string());
             let [size, settled, lag, missing] = counts;
-            vec![log.member.clone(), size, settled, lag, missing, last, log.root[..16].to_owned(), state.to_owned()]
+            vec![log.member.clone(), size, settled, lag, missing, last, log.root[..16].to_owned(), state]
         })
         .collect();
     let index: Vec<_> =
@@ -107,6 +143,9 @@ pub(super) struct Log {
     /// How many, at most 1000.
     #[arg(long, default_value_t = 20)]
     limit: u64,
+    /// Which of the member's logs; the last one if absent.
+    #[arg(long)]
+    epoch: Option<u32>,
 }
 
 impl Log {
@@ -121,7 +160,8 @@ impl Log {
                 .context("say whose log: this node is a follower")?,
         };
         let from = self.from.map(|from| format!("&from={from}")).unwrap_or_default();
-        let log: LogAnswer = client.get(&format!("/v1/log/{member}?limit={}{from}", self.limit)).await?;
+        let epoch = self.epoch.map(|epoch| format!("&epoch={epoch}")).unwrap_or_default();
+        let log: LogAnswer = client.get(&format!("/v1/log/{member}?limit={}{from}{epoch}", self.limit)).await?;
         context.print(&log, || {
             let rows = log.entries.iter().map(|entry| {
                 let what = match &entry.hash {

@@ -279,6 +279,7 @@ impl Forgery {
                 node: secrets.node.clone(),
                 config: Config { listen: Vec::new(), peers, ..config.clone() },
                 mailbox: mailbox.clone(),
+                submitters: Arc::default(),
                 archive: store.archive().clone(),
                 heads: Arc::new(ArcSwap::default()),
             };

@@ -111,8 +111,10 @@ impl Propose {
         body.note = self.reason.clone().unwrap_or_default();
         let charter = Charter::new(body)?;
         let changes = differences(&tip, &charter);
-        if changes.is_empty() {
-            bail!("nothing would change; hashmesh charter propose --help says what can");
+        if changes.is_empty() && self.reason.is_none() {
+            bail!(
+                "nothing would change; hashmesh charter propose --help says what can. With --reason alone it is a sign of life"
+            );
         }
         let documents: Vec<Document> = std::iter::once(Document::Charter(Box::new(charter.clone())))
             .chain(cards.into_iter().map(Box::new).map(Document::Card))
@@ -232,7 +234,13 @@ impl Propose {
         if let Some(quorum) = self.quorum {
             body.witnesses = Witnesses { members, quorum };
         } else if members != tip.body().witnesses.members {
-            body.witnesses = Witnesses::standard(members);
+            let before = &tip.body().witnesses;
+            let standard = Witnesses::standard(members);
+            // A quorum that was chosen stays, as far as there are witnesses for it.
+            let is_chosen = before.quorum != Witnesses::standard(before.members.clone()).quorum;
+            let most = u16::try_from(standard.members.len().saturating_sub(1)).unwrap_or(u16::MAX);
+            let quorum = if is_chosen { before.quorum.min(most) } else { standard.quorum };
+            body.witnesses = Witnesses { quorum, ..standard };
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::making::Making;
 /// Sign a charter with the governance key.
 ///
 /// A proposal file is enough: this works on a machine without node and network. What is signed is shown first, line by line. What was
-/// signed before is remembered in a file beside the key, GOVERNANCE.NETWORK.ballot: keep it with the key, on every copy.
+/// signed before is remembered in a file beside the key, governance.NETWORK.ballot: keep it with the key, on every copy.
 #[derive(Args, Debug)]
 pub(in super::super) struct Sign {
     /// A proposal or a first charter: a file, or the id of what is pending at the running node, which then gets the signature at once.
@@ -181,7 +181,7 @@ pub(super) fn vote(
 }
 
 /// Asks a person, if there is one.
-fn agree(yes: bool) -> anyhow::Result<()> {
+pub(in super::super) fn agree(yes: bool) -> anyhow::Result<()> {
     if yes || !std::io::stdin().is_terminal() {
         return Ok(());
     }

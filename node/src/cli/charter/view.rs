@@ -124,7 +124,13 @@ pub(super) async fn show(context: &Context, files: &[PathBuf]) -> anyhow::Result
     });
     let form = json!({
         "id": charter.id(), "network": charter.network(), "version": body.version, "federation": body.federation,
-        "note": body.note, "members": members.collect::<Vec<_>>(), "departed": departed.collect::<Vec<_>>(),
+        "note": body.note, "succeeds": body.succeeds.as_ref().map(|old| json!({
+            "network": old.network, "charter": old.charter,
+            "ends": old.ends.iter().map(|old| json!({
+                "log": format!("{}/{}", old.member, old.end.epoch), "size": old.end.size, "root": old.end.root,
+            })).collect::<Vec<_>>(),
+        })),
+        "members": members.collect::<Vec<_>>(), "departed": departed.collect::<Vec<_>>(),
         "labels": labels.collect::<Vec<_>>(),
         "witnesses": body.witnesses.members, "witness_quorum": body.witnesses.quorum,
         "threshold": [body.threshold.numerator, body.threshold.denominator],
@@ -173,7 +179,10 @@ pub(super) fn describe(charter: &Charter) -> String {
     let note = if body.note.is_empty() { String::new() } else { format!("\"{}\"\n", body.note) };
     let note = match &body.succeeds {
         Some(old) => {
-            format!("{note}takes over from network {}, charter {}, {} logs\n", old.network, old.charter, old.ends.len())
+            let ends =
+                old.ends.iter().map(|old| format!("  {}/{} up to {}\n", old.member, old.end.epoch, old.end.size));
+            let ends: String = ends.collect();
+            format!("{note}takes over from network {}, charter {}\n{ends}", old.network, old.charter)
         }
         None => note,
     };
@@ -267,14 +276,17 @@ pub(super) async fn health(context: &Context) -> anyhow::Result<Done> {
         "version": answer.version, "threshold": answer.threshold, "margin": answer.margin,
         "voted": answer.members.iter().map(|member| (&member.id, member.voted)).collect::<BTreeMap<_, _>>(),
         "double_votes": answer.double_votes, "conflict": answer.conflict,
-        "disputed": answer.members.iter().filter(|member| !member.rivals.is_empty()).map(|m| &m.id).collect::<Vec<_>>(),
+        "disputed": answer.members.iter().filter(|member| !member.rivals.is_empty()).map(|m| (&m.id, &m.rivals)).collect::<BTreeMap<_, _>>(),
     });
     context.print(&form, || {
         let rows = answer.members.iter().map(|member| {
             let voted = member.voted.map_or("never".to_owned(), |version| format!("version {version}"));
             let standing = member.standing.clone().unwrap_or_else(|| "its card is not here".to_owned());
-            let rivals = if member.rivals.is_empty() { "" } else { "two cards of one number: a charter must name one" };
-            vec![member.id.clone(), standing, voted, rivals.to_owned()]
+            let rivals = match member.rivals.as_slice() {
+                [] => String::new(),
+                rivals => format!("a charter must name one of its cards {}", rivals.join(" and ")),
+            };
+            vec![member.id.clone(), standing, voted, rivals]
         });
         let margin = match answer.margin {
             Some(0) => "just enough".to_owned(),
