@@ -33,6 +33,10 @@ fn federation(seed: u64) -> Sim {
     net
 }
 
+fn erase(hash: ContentHash) -> StatementForm {
+    StatementForm::Erase { hash: Some(hash.to_string()), position: None, basis: Basis::LegalOrder }
+}
+
 fn erases(net: &mut Sim, member: &str, hash: ContentHash) -> Result<Placed, Unpublishable> {
     let publication =
         net.publishes(member, vec![Draft::Erase { target: Target::Hash(hash), basis: Basis::LegalOrder }]);
@@ -211,8 +215,13 @@ async fn a_node_deletes_for_its_own_reasons_and_says_so() {
     publish(bolt, vec![dispute]).await.unwrap();
     cluster.agree(PATIENCE).await.unwrap();
     assert!(gone(acme).await);
-    let refused = acme.attempt(&["forget", &text, "--reason", " ", "--yes"]).unwrap();
-    assert!(!refused.status.success());
+    let told_hash = format!("order about {}", &text[4..]);
+    for reason in [" ", "two\nlines", &told_hash] {
+        assert!(!acme.attempt(&["forget", &text, "--reason", reason, "--yes"]).unwrap().status.success(), "{reason}");
+    }
+    let refused = acme.attempt(&["add", &text, "--label", "demo"]).unwrap();
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && why.contains("by its own decision"), "{why}");
 
     let export = folder.path().join("export").display().to_string();
     let network = acme.status().await.unwrap().federation.network;
@@ -231,4 +240,30 @@ async fn a_node_deletes_for_its_own_reasons_and_says_so() {
     assert!(stands_in(Path::new(&export), other.value()));
     let list = acme.hashmesh(&["forget", "--list"]).unwrap();
     assert!(list.contains("an order of a court") && list.contains("bolt/0/0") && !list.contains(&text[4..]), "{list}");
+
+    // What another node was about to delete when it was killed: the decision is durable, and nothing else of it.
+    cluster.kill(2).unwrap();
+    fs::copy(
+        cluster.member(0).folder.root().join("forgotten.json"),
+        cluster.member(2).folder.root().join("forgotten.json"),
+    )
+    .unwrap();
+    cluster.start(2).unwrap();
+    let crab = cluster.member(2);
+    cluster.connected(PATIENCE).await.unwrap();
+    assert!(gone(crab).await);
+    let list = crab.hashmesh(&["forget", "--list"]).unwrap();
+    assert!(list.contains("bolt/0/0") && list.contains("crab/0/0"), "{list}");
+    assert!(crab.hashmesh(&["log", "bolt"]).unwrap().contains("(not held here)"));
+
+    // What its author has erased, and can still come back, after a restart that has forgotten which hash it was.
+    publish(cluster.member(1), vec![erase(other)]).await.unwrap();
+    cluster.agree(PATIENCE).await.unwrap();
+    cluster.stop(2).unwrap();
+    cluster.start(2).unwrap();
+    let crab = cluster.member(2);
+    cluster.connected(PATIENCE).await.unwrap();
+    let said = crab.hashmesh(&["forget", &other.to_string(), "--reason", "another order", "--yes"]).unwrap();
+    assert!(said.contains("1 statement"), "{said}");
+    assert!(crab.hashmesh(&["forget", "--list"]).unwrap().contains("bolt/0/1"));
 }

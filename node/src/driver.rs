@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use hashmesh_protocol::catalog::{ContentId, Curator};
 use hashmesh_protocol::charter::Charter;
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status, Ungoverned};
-use hashmesh_protocol::entries::Entries;
+use hashmesh_protocol::entries::{Entries, Entry};
 use hashmesh_protocol::federation::Federation;
 use hashmesh_protocol::governance::{Addresses, Document, Stored, Taken};
 use hashmesh_protocol::key::SecretKey;
@@ -339,8 +339,16 @@ impl Driver {
                     }
                     this.curator.settle(log, size).for_each(changed);
                 }),
-                Effect::Show(admitted) => self.show(&admitted.entries),
-                Effect::ShowOpening(late) => self.showing(|this, changed| this.curator.open(&late, changed)),
+                Effect::Show(admitted) => {
+                    let log = admitted.entries.log();
+                    let entries = admitted.entries.iter().map(|(index, entry)| (log, index, entry));
+                    further.append(&mut self.leave_out(entries));
+                    self.show(&admitted.entries);
+                }
+                Effect::ShowOpening(late) => {
+                    further.append(&mut self.leave_out([(late.log(), late.index(), late.entry())].into_iter()));
+                    self.showing(|this, changed| this.curator.open(&late, changed));
+                }
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),
                 Effect::Judge { delivery, relay } => self.net.judge(delivery, relay),
                 Effect::Gossip(message) => self.net.gossip(message),
@@ -434,6 +442,18 @@ impl Driver {
             tracing::info!(openings = count, "erased openings are deleted for good");
         }
         Ok(())
+    }
+
+    /// What was committed while it was decided that such is not held here.
+    fn leave_out<'a>(&mut self, entries: impl Iterator<Item = (LogId, u64, &'a Entry)>) -> Vec<Effect> {
+        let left_over = |(log, index, entry): (LogId, u64, &Entry)| {
+            let hash = entry.hash()?;
+            self.store.is_left_over(log, index, &hash).then_some((log, index))
+        };
+        match entries.filter_map(left_over).collect::<Vec<_>>() {
+            left_over if left_over.is_empty() => Vec::new(),
+            left_over => self.engine.step(Input::Forget(left_over), clock::now()),
+        }
     }
 
     fn show(&mut self, entries: &Entries) {

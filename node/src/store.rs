@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::cosignature::{SettledCheckpoint, SettlementError};
 use hashmesh_protocol::entries::{EntriesError, LateOpening};
 use hashmesh_protocol::evidence::{Evidence, EvidenceError};
@@ -79,6 +80,10 @@ pub trait Store: Archive<Error = StoreError> + Sized + Sync {
     /// Does not hold the openings of these leaves from now on, by this node's own decision (SPEC 20.7). Durable when this returns; they are
     /// hidden at once, and gone with the next [`shred`](Self::shred).
     fn forget(&mut self, places: &[(LogId, u64)]) -> Result<(), StoreError>;
+
+    /// Whether the opening of a leaf, of this hash, is still stored although such are not to be held: it was committed while that
+    /// was decided, or the process ended in between.
+    fn is_left_over(&self, log: LogId, index: u64, hash: &ContentHash) -> bool;
 
     /// All that it does not hold by its own decision.
     fn all_forgotten(&self) -> Vec<(LogId, u64)>;

@@ -244,6 +244,19 @@ fn damaged_files_are_named() {
     assert!(error.contains("no limit called \"batch_leafs\""), "{error}");
 }
 
+/// Both together, as their headers promise.
+#[test]
+fn the_example_vocabularies_make_a_charter() {
+    let folder = founders();
+    let read =
+        |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies").join(name)).unwrap();
+    fs::write(folder.path().join("both.toml"), read("child-safety.toml") + &read("terrorist-content.toml")).unwrap();
+    let new = ["charter", "new", "--federation", "a.example", "-o", "both.charter", "--labels", "both.toml"];
+    succeeds(folder.path(), &[&new[..], &["acme/acme.card", "bolt/bolt.card", "crab/crab.card"]].concat());
+    let shown = succeeds(folder.path(), &["charter", "show", "both.charter"]);
+    assert!(shown.contains("csam-a1") && shown.lines().any(|line| line.trim_start().starts_with("201")), "{shown}");
+}
+
 #[test]
 fn a_node_that_is_not_set_up_or_not_running_says_so() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@
 
 pub(crate) mod cosigned;
 mod documents;
+mod erased;
 mod evidence;
 mod files;
 mod finding;
@@ -17,6 +18,7 @@ mod remarks;
 mod replay;
 
 pub use documents::Unusable;
+pub use erased::Erased;
 pub use files::{FileFault, Files};
 pub use finding::{Fault, Finding};
 pub use list::{List, Listed, Live, list};
@@ -144,7 +146,7 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
             None => report.absent.push(id),
         }
     }
-    report.logs.chunk_by_mut(|a, b| a.log.member == b.log.member).for_each(log::pass_over_voids);
+    erased::list(&mut report.logs);
     // What is remarked is held against whole logs only: damage must convict nobody.
     if report.is_whole() {
         report.add(remarks::verify(files, &federation, &report.logs));

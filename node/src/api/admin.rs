@@ -174,7 +174,7 @@ pub(super) async fn import(
         let expiry = request.expiry.as_deref().map(moment).transpose().map_err(Problem::bad)?;
         let salts = salts(request.hashes.len())?;
         let draft = |(text, salt): (&String, Salt)| {
-            let hash: ContentHash = text.parse().map_err(text_of)?;
+            let hash = to_say(&preparing, text)?;
             let mut draft = Draft::add(hash, labels, salt, request.note.clone()).map_err(text_of)?;
             set(&mut draft, request.media, expiry, request.incident);
             Ok(draft)
@@ -246,9 +246,18 @@ fn text_of(error: impl ToString) -> String {
     error.to_string()
 }
 
+/// A hash that something is to be said of.
+fn to_say(view: &View, text: &str) -> Result<ContentHash, String> {
+    let hash = text.parse().map_err(text_of)?;
+    if view.forgotten.has(&hash) {
+        return Err("this node does not hold this hash, by its own decision (hashmesh forget), and so cannot say anything of it".to_owned());
+    }
+    Ok(hash)
+}
+
 /// A draft of a statement, or why it is none.
 fn draft(view: &View, form: StatementForm, salt: Salt) -> Result<Draft, String> {
-    let hash = |text: &str| text.parse::<ContentHash>().map_err(text_of);
+    let hash = |text: &str| to_say(view, text);
     match form {
         StatementForm::Add { hash: text, labels: names, media, quality, expiry, incident, note } => {
             let mut draft = Draft::add(hash(&text)?, labels(view, &names)?, salt, note).map_err(text_of)?;

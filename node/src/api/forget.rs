@@ -10,17 +10,22 @@ use hashmesh_protocol::catalog::Standing;
 use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::engine::Input;
 use hashmesh_protocol::names::LogId;
+use hashmesh_protocol::text::is_plain;
 use serde_json::json;
 
-use super::View;
 use super::admin::{gone, taken_up, write_down};
 use super::body::{Encoding, Read};
 use super::error::Problem;
 use super::form::{ForgetAnswer, ForgetRequest, ForgottenAnswer, ForgottenForm, NotHeldForm};
 use super::proofs::parse_place;
+use super::{View, off_thread};
 use crate::decisions::Actor;
 use crate::mailbox::Lane;
+use crate::quarantine::Subject;
 use crate::sentence::sentence;
+
+/// Longest reason, in bytes.
+const MAX_REASON: usize = 1000;
 
 /// Holds no opening of a hash from now on, whoever has stated it or will.
 #[utoipa::path(post, path = "/v1/forget", request_body = ForgetRequest, responses(
@@ -33,7 +38,10 @@ pub(super) async fn forget(
     Read { value: request, encoding }: Read<ForgetRequest>,
 ) -> Result<Response, Problem> {
     if request.reason.trim().is_empty() {
-        return Err(Problem::bad("say why: it is written down, and auditors are shown that something is not held"));
+        return Err(Problem::bad("say why: it is written down"));
+    }
+    if request.reason.len() > MAX_REASON || !request.reason.chars().all(is_plain) {
+        return Err(Problem::bad(format!("the reason is one line of plain text, of at most {MAX_REASON} bytes")));
     }
     let hash: ContentHash = match (&request.hash, &request.place) {
         (Some(text), None) => text.parse().map_err(Problem::bad)?,
@@ -49,6 +57,11 @@ pub(super) async fn forget(
         }
         _ => return Err(Problem::bad("either a hash or a place")),
     };
+    let hex = hash.to_string();
+    let hex = hex.rsplit(':').next().expect("KIND:HEX");
+    if request.reason.to_ascii_lowercase().contains(hex) {
+        return Err(Problem::bad("the reason names the hash, and is kept: it must not"));
+    }
     // Not which: this must not be where it stays.
     write_down(&view, actor, "forget", json!({ "reason": request.reason }))?;
     let catalog = view.matcher.catalog();
@@ -58,10 +71,18 @@ pub(super) async fn forget(
         let positions = catalog.find(&hash).map(|id| catalog.all_of(member, id)).unwrap_or_default();
         positions.into_iter().map(move |at| (LogId { member, epoch: at.epoch }, at.index))
     };
-    // Before the places: what arrives from now on is not shown.
+    // Before the places: what arrives from now on is not shown, and what a crash leaves is found at the next start.
     let new = view.forgotten.add(&hash, request.reason);
     let new = new.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, sentence(&error)))?;
-    let places: Vec<(LogId, u64)> = members.into_iter().flat_map(of).collect();
+    let mut places: Vec<(LogId, u64)> = members.into_iter().flat_map(of).collect();
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, sentence(error));
+    let searching = view.archive.clone();
+    let in_hold = off_thread(move || Ok(searching.in_hold(|held| *held == hash))).await?;
+    places.append(&mut in_hold.map_err(|error| failed(&error))?);
+    places.sort_unstable();
+    places.dedup();
+    view.quarantine.release(Subject::Hash(hash)).map_err(|error| failed(&error))?;
     let count = places.len();
     view.mailbox.send(Lane::Urgent, Input::Forget(places)).await.map_err(|_| gone(&view))?;
     taken_up(&view).await?;

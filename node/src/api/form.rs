@@ -699,6 +699,9 @@ pub struct EntryForm {
     /// Whether the opening is missing here.
     #[serde(default, skip_serializing_if = "is_false")]
     pub missing: bool,
+    /// Whether this node does not hold the opening, by its own decision.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub not_held: bool,
     /// Whether enough witnesses have cosigned a tree that holds it.
     #[serde(default)]
     pub settled: bool,

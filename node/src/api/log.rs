@@ -98,6 +98,7 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
     let federation = view.federation();
     let charter = federation.charter();
     let erased = view.archive.erased(log, index).filter(|_| entry.disclosure == Disclosure::Missing);
+    let not_held = view.archive.is_not_held(log, index);
     let (say, labels, reason) = match statement {
         Statement::Add(add) => {
             ("add", add.labels.codes().iter().map(|code| label_name(charter, *code)).collect(), None)
@@ -124,7 +125,8 @@ fn show_entry(view: &View, log: LogId, index: u64, entry: &Entry, opening: &[u8]
         labels,
         reason,
         ends: statement.ends().map(|position| position.to_string()),
-        missing: entry.disclosure == Disclosure::Missing && erased.is_none(),
+        missing: entry.disclosure == Disclosure::Missing && erased.is_none() && !not_held,
+        not_held,
         erased: erased.map(|by| by.to_string()),
         settled: false,
         note: Opening::decode(opening).ok().and_then(|opening| opening.note.map(str::to_owned)),

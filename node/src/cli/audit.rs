@@ -247,7 +247,10 @@ fn log_form(log: &LogReport) -> Value {
         "adds": tally.adds, "disputes": tally.disputes, "revokes": tally.revokes, "erases": tally.erases,
         "voids": tally.voids, "observes": tally.observes, "states": tally.states, "unknown": tally.unknown,
         "opened": tally.opened, "unopened": tally.adds + tally.disputes - tally.opened,
-        "erased": log.erased.iter().map(|(by, erase)| json!({ "position": erase.position.to_string(), "by": by, "basis": Basis::name_of(erase.basis) })).collect::<Vec<_>>(), "live": log.live,
+        "erased": log.erased.iter().map(|erased| json!({
+            "position": format!("{}/{}", log.log.epoch, erased.index), "by": erased.by.to_string(), "basis": Basis::name_of(erased.basis),
+        })).collect::<Vec<_>>(),
+        "live": log.live,
         "first": log.times.map(|(first, _)| first.to_string()), "last": log.times.map(|(_, last)| last.to_string()),
     })
 }
@@ -306,7 +309,7 @@ fn describe(report: &Report) -> String {
     }
     for log in &report.logs {
         let mut by_basis: BTreeMap<String, usize> = BTreeMap::new();
-        log.erased.iter().for_each(|(_, erase)| *by_basis.entry(Basis::name_of(erase.basis)).or_default() += 1);
+        log.erased.iter().for_each(|erased| *by_basis.entry(Basis::name_of(erased.basis)).or_default() += 1);
         for (basis, count) in by_basis {
             line(format_args!("{}: {count} openings are erased by its author, on the basis {basis}", log.log));
         }

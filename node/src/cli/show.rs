@@ -167,6 +167,7 @@ impl Log {
                 let what = match &entry.hash {
                     Some(hash) => hash.clone(),
                     None if entry.erased.is_some() => "(erased)".to_owned(),
+                    None if entry.not_held => "(not held here)".to_owned(),
                     None if entry.missing => "(opening missing)".to_owned(),
                     None => String::new(),
                 };

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
-use hashmesh_protocol::content_hash::ContentHash;
+use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::{Entries, MAX_LEAVES};
@@ -23,6 +23,7 @@ use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::ledger::{Admitted, Mark};
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::note::Note;
+use hashmesh_protocol::opening::Opening;
 use hashmesh_protocol::serve::{Archive, Bundles};
 use hashmesh_protocol::statement::{Position, Statement};
 use hashmesh_protocol::time::Timestamp;
@@ -245,8 +246,8 @@ impl DiskStore {
     fn add_holes(&mut self, entries: &Entries, holes: &mut Vec<(LogId, u64, Hole)>) -> Result<(), StoreError> {
         for (log, index, time) in entries.erasures() {
             self.number(log)?;
-            // One that was void has no hold behind it.
-            if self.archive.erased(log, index).is_none() {
+            // One that was void has no hold behind it; and what is not held anyway waits for nothing.
+            if !self.archive.is_not_held(log, index) && self.archive.erased(log, index).is_none() {
                 holes.push((log, index, Hole { since: time.max(clock::now()), gone: false, local: false }));
             }
         }
@@ -509,6 +510,10 @@ impl Store for DiskStore {
         Ok(())
     }
 
+    fn is_left_over(&self, log: LogId, index: u64, hash: &ContentHash) -> bool {
+        self.is_forgotten(hash) && !self.archive.is_not_held(log, index)
+    }
+
     fn all_forgotten(&self) -> Vec<(LogId, u64)> {
         self.archive.not_held().into_iter().map(|(log, index, _)| (log, index)).collect()
     }
@@ -678,6 +683,28 @@ impl DiskArchive {
         self.holes.read().all_local()
     }
 
+    /// Whether this node does not hold the opening of a leaf by its own decision.
+    pub fn is_not_held(&self, log: LogId, index: u64) -> bool {
+        self.holes.read().get(log, index).is_some_and(|hole| hole.local)
+    }
+
+    /// The erased openings, not deleted yet, of a content hash like this. The catalog does not know them after a restart.
+    pub fn in_hold(&self, is_wanted: impl Fn(&ContentHash) -> bool) -> Result<Vec<(LogId, u64)>, StoreError> {
+        let held = self.holes.read().in_hold();
+        let mut wanted = Vec::new();
+        for (log, index) in held {
+            let Some(number) = self.number(log) else { continue };
+            let row = self.opening_row(number, index / GROUP)?;
+            let at = usize::try_from(index % GROUP).expect("less than a row");
+            let Some(Ok(opening)) = bundle::entries(&row).nth(at) else { continue };
+            let Ok(opening) = Opening::decode(opening) else { continue };
+            if HashKind::ALL.into_iter().filter_map(|kind| opening.content_hash(kind)).any(|hash| is_wanted(&hash)) {
+                wanted.push((log, index));
+            }
+        }
+        Ok(wanted)
+    }
+
     fn number(&self, log: LogId) -> Option<LogNumber> {
         self.numbers.read().get(&log).copied()
     }
@@ -809,7 +836,78 @@ fn parse_marks(row: &[u8]) -> Option<(Mark, Mark)> {
 
 #[cfg(test)]
 mod tests {
+    use hashmesh_protocol::content_hash::{ContentHash, HashKind};
+    use hashmesh_protocol::opening::{Opening, Salt, commitment};
+    use hashmesh_protocol::statement::{Add, Basis, Erase, Labels, Leaf};
+
     use super::*;
+
+    /// One leaf of acme's log.
+    fn admitted(index: u64, statement: Statement, opening: Option<(&[u8], ContentHash)>) -> Record {
+        let log = LogId { member: "acme".parse().unwrap(), epoch: 0 };
+        let mut composer = Entries::compose(log, index);
+        composer.push(Leaf { time: Timestamp(1), statement }, opening);
+        let (entries, root) = (composer.finish().unwrap(), Digest([u8::try_from(index).unwrap(); 32]));
+        Record::Leaves(Arc::new(Admitted { entries, subtrees: Vec::new(), root, checkpoint: None }))
+    }
+
+    fn add(index: u64) -> (Record, Vec<u8>) {
+        let hash = ContentHash::new(HashKind::Md5, &[u8::try_from(index).unwrap() + 1; 16]).unwrap();
+        let opening = Opening::of(&hash, Salt([3; 16]), None).encode();
+        let add = Add {
+            kind: HashKind::Md5 as u64,
+            commitment: commitment(&opening),
+            labels: Labels::new(&[1]).unwrap(),
+            media: 1,
+            quality: None,
+            expiry: None,
+            incident: None,
+            replaces: None,
+        };
+        (admitted(index, Statement::Add(add), Some((&opening, hash))), opening)
+    }
+
+    /// Opens a store of which these have been committed.
+    fn reopened(path: &Path, committed: &[Record]) -> DiskStore {
+        let mut store = DiskStore::open(path).unwrap();
+        for record in committed {
+            let Record::Leaves(admitted) = record else { continue };
+            store.restored(admitted);
+        }
+        for StoredLog { log, mark, .. } in store.logs().unwrap() {
+            store.resume(log, mark).unwrap();
+        }
+        store
+    }
+
+    /// SPEC 20.3. Killed when the new key was there and nothing lay under it, a node went on: the last row of the log, with the
+    /// erased opening, was written under that key for the next statement; the deletion that was taken up again left it as it was.
+    #[test]
+    fn what_is_written_between_a_deletion_that_was_cut_short_and_the_next_is_deleted_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let erase = Erase { position: Position { epoch: 0, index: 0 }, basis: Basis::Mistake as u64 };
+        let ((first, erased), (second, kept)) = (add(0), add(1));
+        let committed = [first, second, admitted(2, Statement::Erase(erase), None)];
+        let mut store = DiskStore::open(&path).unwrap();
+        committed.iter().for_each(|record| store.commit(std::slice::from_ref(record)).unwrap());
+        store.archive.vault.renew(0, 0).unwrap();
+        drop(store);
+
+        let mut store = reopened(&path, &committed);
+        let (third, last) = add(3);
+        store.commit(&[third]).unwrap();
+        let openings = |store: &DiskStore| {
+            let row = store.archive.opening_row(0, 0).unwrap();
+            bundle::entries(&row).map(|opening| opening.unwrap().to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(openings(&store), [erased, kept.clone(), Vec::new(), last.clone()]);
+        assert_eq!(store.shred(Timestamp(u64::MAX)).unwrap(), 1);
+        assert_eq!(openings(&store), [Vec::new(), kept.clone(), Vec::new(), last.clone()]);
+        assert_eq!(store.shred(Timestamp(u64::MAX)).unwrap(), 0);
+        drop(store);
+        assert_eq!(openings(&DiskStore::open(&path).unwrap()), [Vec::new(), kept, Vec::new(), last]);
+    }
 
     /// Software that is older than its store must not touch it: it would take what it does not know for damage, and set it
     /// aside.

@@ -68,6 +68,12 @@ impl Holes {
         all.filter_map(|(log, index)| Some((log, index, self.get(log, index)?.since))).collect()
     }
 
+    /// Those of which something is left, erased by their authors.
+    pub(super) fn in_hold(&self) -> Vec<(LogId, u64)> {
+        let all = self.held.iter().flat_map(|(log, holes)| holes.iter().map(|(index, hole)| (*log, *index, hole)));
+        all.filter(|(_, _, hole)| !hole.local).map(|(log, index, _)| (log, index)).collect()
+    }
+
     /// Which are to be deleted: erased since before a moment and still, by what the leaves say now; log by log.
     pub(super) fn due(&self, before: Timestamp, erased: impl Fn(LogId, u64) -> bool) -> BTreeMap<LogId, Vec<u64>> {
         let mut due = BTreeMap::new();

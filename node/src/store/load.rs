@@ -51,7 +51,7 @@ pub fn load<S: Store>(
     for (log, index) in store.all_forgotten() {
         ledger.forget(log, index);
     }
-    let mut cut = Vec::new();
+    let (mut cut, mut left_over) = (Vec::new(), Vec::new());
     for stored in store.logs()? {
         let log = stored.log;
         if ledger.log(log).is_none() {
@@ -64,6 +64,9 @@ pub fn load<S: Store>(
         }
         let mut show = |admitted: &Admitted| {
             store.restored(admitted);
+            let hashes = admitted.entries.iter().filter_map(|(index, entry)| Some((index, entry.hash()?)));
+            let over = hashes.filter(|(index, hash)| store.is_left_over(log, *index, hash));
+            left_over.extend(over.map(|(index, _)| (log, index)));
             curator.show(&admitted.entries, |_| ());
             progress(admitted.entries.end() - admitted.entries.first());
         };
@@ -91,6 +94,8 @@ pub fn load<S: Store>(
             let _nobody_asks_yet = curator.settle(log, ledger.log(log).map_or(0, Log::settled_size));
         }
     }
+    store.forget(&left_over)?;
+    left_over.iter().for_each(|(log, index)| ledger.forget(*log, *index));
     let mut evidence = Vec::new();
     for bytes in store.all_evidence()? {
         match Evidence::read(&bytes, federation) {

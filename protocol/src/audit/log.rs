@@ -1,11 +1,10 @@
 //! One log of an export: everything in its folder, held against everything else in it.
 
-use std::collections::BTreeMap;
-
+use super::erased::Erased;
 use super::growth::{Above, Growth, HEIGHT};
 use super::piece::{self, PIECE, Piece, Tally, compare};
 use super::remarks::{MAX_REMARKS, Remark};
-use super::replay::Replay;
+use super::replay::{Act, Replay};
 use super::{Fault, Files, Finding, cosigned};
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::digest::Digest;
@@ -13,7 +12,7 @@ use crate::export;
 use crate::federation::Federation;
 use crate::names::LogId;
 use crate::note::{MAX_NOTE, Note, VerifierKey};
-use crate::statement::{Erase, Position, Void};
+use crate::statement::Position;
 use crate::time::Timestamp;
 use crate::tree::tile::{Tile, TileKind};
 
@@ -37,26 +36,12 @@ pub struct LogReport {
     pub live: u64,
     /// The author's times of the first and the last leaf, if there is one.
     pub times: Option<(Timestamp, Timestamp)>,
-    /// What its author has erased, and by which leaf; not what it has said to be void since.
-    pub erased: Vec<(u64, Erase)>,
-    /// What it says to be void of earlier logs, and by which leaf.
-    pub(super) voids: Vec<(u64, Void)>,
+    /// What its author has erased of it, in order.
+    pub erased: Vec<Erased>,
+    /// What it erases and voids itself, by index.
+    pub(super) takes_back: Vec<(u64, Act)>,
     /// What its author remarks, by index.
     pub(super) remarks: Vec<(u64, Remark)>,
-}
-
-/// Takes what is void out of what the logs of one member, ascending, say that is erased (SPEC 20.6).
-pub(super) fn pass_over_voids(logs: &mut [LogReport]) {
-    let mut void: BTreeMap<u32, u64> = BTreeMap::new();
-    // What a log says of earlier ones is known before they are looked at.
-    for log in logs.iter_mut().rev() {
-        let from = void.get(&log.log.epoch).copied().unwrap_or(u64::MAX);
-        log.erased.retain(|(by, _)| *by < from);
-        for (_, said) in log.voids.iter().filter(|(by, said)| *by < from && said.epoch < log.log.epoch) {
-            let first = void.entry(said.epoch).or_insert(said.from);
-            *first = said.from.min(*first);
-        }
-    }
 }
 
 /// A checkpoint that has been verified.
@@ -147,8 +132,8 @@ impl<F: Files> Audit<'_, F> {
             tally: walked.tally,
             live: walked.replay.live(self.log.epoch),
             times: walked.times,
-            erased: walked.erased,
-            voids: walked.voids,
+            erased: Vec::new(),
+            takes_back: walked.takes_back,
             remarks: walked.remarks,
         })
     }
@@ -240,8 +225,7 @@ impl<F: Files> Audit<'_, F> {
                     let file = format!("{}/{}", self.folder, export::bundle(TileKind::Entries, number, size));
                     self.findings.push(self.wrong(file, Fault::TimeGoesBack).at(walk.size));
                 }
-                walk.erased.append(&mut piece.erased);
-                walk.voids.append(&mut piece.voids);
+                walk.takes_back.append(&mut piece.takes_back);
                 walk.remarks.append(&mut piece.remarks);
                 if walk.remarks.len() > MAX_REMARKS {
                     walk.remarks.truncate(MAX_REMARKS);
@@ -290,8 +274,7 @@ struct Walk {
     replay: Replay,
     tally: Tally,
     times: Option<(Timestamp, Timestamp)>,
-    erased: Vec<(u64, Erase)>,
-    voids: Vec<(u64, Void)>,
+    takes_back: Vec<(u64, Act)>,
     remarks: Vec<(u64, Remark)>,
 }
 

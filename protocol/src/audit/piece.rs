@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::export;
 use crate::names::LogId;
 use crate::opening::{MAX_OPENING, commitment};
-use crate::statement::{Erase, Leaf, MAX_LEAF, Statement, Void};
+use crate::statement::{Leaf, MAX_LEAF, Statement};
 use crate::time::Timestamp;
 use crate::tree::leaf_hash;
 use crate::tree::tile::{TILE_WIDTH, TileKind};
@@ -68,10 +68,8 @@ pub(super) struct Piece {
     pub(super) top: Option<Digest>,
     /// What each leaf does to what is live.
     pub(super) says: Vec<Act>,
-    /// What is erased, and by which leaf.
-    pub(super) erased: Vec<(u64, Erase)>,
-    /// What is said to be void, and by which leaf.
-    pub(super) voids: Vec<(u64, Void)>,
+    /// What is erased and voided, by index.
+    pub(super) takes_back: Vec<(u64, Act)>,
     /// What is remarked, by index.
     pub(super) remarks: Vec<(u64, Remark)>,
     /// The author's times of the first and the last leaf.
@@ -101,8 +99,7 @@ pub(super) fn read<F: Files>(files: &F, log: LogId, number: u64, size: u64) -> P
         hashes: Vec::new(),
         top: None,
         says: Vec::new(),
-        erased: Vec::new(),
-        voids: Vec::new(),
+        takes_back: Vec::new(),
         remarks: Vec::new(),
         times: Default::default(),
         tally: Tally::default(),
@@ -168,11 +165,11 @@ impl Reader {
                 Statement::Dispute(_) => &mut tally.disputes,
                 Statement::Revoke(_) => &mut tally.revokes,
                 Statement::Erase(erase) => {
-                    piece.erased.push((index, *erase));
+                    piece.takes_back.push((index, Act::Erase(*erase)));
                     &mut tally.erases
                 }
                 Statement::Void(void) => {
-                    piece.voids.push((index, *void));
+                    piece.takes_back.push((index, Act::Void(*void)));
                     &mut tally.voids
                 }
                 Statement::Observe(observe) => {

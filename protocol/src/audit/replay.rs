@@ -29,6 +29,8 @@ pub struct Replay {
     logs: BTreeMap<u32, Leaves>,
     /// From where on logs are void.
     void: BTreeMap<u32, u64>,
+    /// What is erased, by which leaf and on what basis.
+    erased: BTreeMap<Position, (Position, u64)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -73,12 +75,22 @@ impl Replay {
         let Some(ended) = ends.filter(|ended| *ended < at) else { return };
         let Some(leaves) = self.logs.get_mut(&ended.epoch).filter(|leaves| ended.index < leaves.size) else { return };
         set(&mut leaves.ended, ended.index);
+        if let Act::Erase(erase) = act {
+            let first = self.erased.entry(ended).or_insert((at, erase.basis));
+            *first = (at, erase.basis).min(*first);
+        }
     }
 
     /// Whether an add or dispute stands there that has effect and that nothing has ended.
     pub fn is_live(&self, at: Position) -> bool {
         let leaves = self.logs.get(&at.epoch).filter(|leaves| at.index < leaves.size);
         leaves.is_some_and(|leaves| is_set(&leaves.says, at.index) && !is_set(&leaves.ended, at.index))
+    }
+
+    /// What is erased of one log, in order: each index with the first leaf that erases it, and the number of its basis.
+    pub fn erased(&self, epoch: u32) -> impl Iterator<Item = (u64, Position, u64)> {
+        let all = Position { epoch, index: 0 }..=Position { epoch, index: u64::MAX };
+        self.erased.range(all).map(|(at, (by, basis))| (at.index, *by, *basis))
     }
 
     /// How many statements of one log are live.
@@ -146,12 +158,13 @@ mod tests {
         let erase = |index| Act::Erase(Erase { position: at(0, index), basis: 3 });
         let first = [say(true, None), say(true, None), erase(0), say(false, Some(at(0, 1))), say(true, None)];
         let said = replay(&[(0, &first)]);
-        assert_eq!(said.live(0), 1);
+        let erased = |replay: &Replay| replay.erased(0).collect::<Vec<_>>();
+        assert_eq!((said.live(0), erased(&said)), (1, vec![(0, at(0, 2), 3)]));
         let void = |epoch, from| Act::Void(Void { epoch, from });
         let undone = replay(&[(0, &first), (1, &[void(0, 2)])]);
-        assert_eq!(undone.live(0), 2);
+        assert_eq!((undone.live(0), erased(&undone)), (2, vec![]));
         assert!(undone.is_live(at(0, 0)) && undone.is_live(at(0, 1)) && !undone.is_live(at(0, 4)));
         let again = replay(&[(0, &first), (1, &[void(0, 2)]), (2, &[void(1, 0)])]);
-        assert_eq!(again.live(0), 1);
+        assert_eq!((again.live(0), erased(&again)), (1, vec![(0, at(0, 2), 3)]));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use hashmesh::store::{Record, Store, StoreError, StoredLog};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
+use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::erasure::Erasures;
 use hashmesh_protocol::evidence::Accused;
@@ -190,6 +191,11 @@ impl Store for Disk {
             self.forget_opening(*log, usize::try_from(*index).expect("small in simulations"));
         }
         Ok(due.len() as u64)
+    }
+
+    fn is_left_over(&self, _: LogId, _: u64, _: &ContentHash) -> bool {
+        // Decisions are made at places here, not of hashes.
+        false
     }
 
     fn forget(&mut self, places: &[(LogId, u64)]) -> Result<(), StoreError> {
