@@ -151,6 +151,46 @@ fn a_member_is_admitted_while_all_run() {
     net.audit();
 }
 
+/// SPEC 17.5: where more must cosign than before, what was settled is cosigned anew; and what nobody can have cosigned anew, because its
+/// log has ended, is settled for who comes later all the same.
+#[test]
+fn what_was_settled_is_settled_for_who_comes_later() {
+    let mut net = federation(12);
+    for (member, at) in [("alice", 1), ("carol", 2)] {
+        net.adds(member, pdq(at));
+    }
+    net.settle();
+    let (key, settled) = (fresh("carol log"), end(&net, "alice", "carol"));
+    let rotate = |body: &mut CardBody| {
+        (body.epoch, body.log) = (1, key.public());
+        body.ended.push(settled);
+    };
+    let card = next_card(&net, "carol", "carol", rotate, &[&key]);
+    net.holds("carol", [key.clone()]);
+    assert_eq!(net.submits("carol", vec![Document::Card(Box::new(card))]), [Ok(Taken::Card(id("carol")))]);
+    net.settle();
+
+    let (card, keys) = new_member();
+    net.applies("eve", &keys);
+    let parent = tip(&net, "alice");
+    let charter = amend(&parent, |charter| {
+        charter.members.clone_from(&admitting(&parent, &card).body().members);
+        charter.witnesses.members.push(id("eve"));
+        charter.witnesses.members.sort();
+        charter.witnesses.quorum = 4;
+    });
+    let signers = ["alice", "bob", "carol", "eve"];
+    assert_eq!(net.submits("alice", vec![document(&charter, &signers, &[card])]), [Ok(Taken::Adopted(charter.id()))]);
+    net.settle();
+    for node in ["eve", "bob"] {
+        assert_eq!(net.node(node).settled("alice"), 1, "{node}");
+        assert_eq!(net.node(node).settled("carol"), 1, "{node}");
+        let log = held(&net, node, log("alice", 0));
+        assert_eq!(log.settled().unwrap().cosigned().cosignatures().len(), 4, "{node}");
+    }
+    net.audit();
+}
+
 /// SPEC 9.4, 10.8: who is expelled is cut off at once; what it says from then on is taken from nobody, whoever relays it; what it said
 /// before stays as history, and what is settled counts.
 #[test]

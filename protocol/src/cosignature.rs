@@ -196,15 +196,28 @@ impl SettledCheckpoint {
     /// Judges by the charter and the cards in force. What is in a [`CosignedCheckpoint`] is counted again, because its keys
     /// may have been others.
     pub fn judge(cosigned: CosignedCheckpoint, log: LogId, federation: &Federation) -> Result<Self, Unsettled> {
-        let counts = |(witness, key): (MemberId, &VerifierKey)| {
-            cosigned.cosignatures.get(&witness).is_some_and(|cosignature| is_of(&cosignature.line, key))
-        };
-        let have = federation.witnesses_of(log).filter(|witness| counts(*witness)).count();
-        let need = federation.quorum();
-        if have < need {
-            return Err(Unsettled { have, need });
-        }
+        counted(&cosigned, log, federation)?;
         Ok(Self { note: Arc::new(cosigned.note()), cosigned })
+    }
+
+    /// Whether it is one by the charter and the cards in force, too.
+    pub fn is_current(&self, log: LogId, federation: &Federation) -> bool {
+        counted(&self.cosigned, log, federation).is_ok()
+    }
+
+    /// Verifies a note of a log that nobody writes any more, and so nobody has cosigned anew: by any charter that has been in force, with any
+    /// key that a witness's cards have named.
+    pub fn open_ended(note: Note, log: LogId, federation: &Federation) -> Result<Self, SettlementError> {
+        let settled = Self::reopen(note, log, federation)?;
+        let counts = |member: &&MemberId| **member != log.member && settled.cosigned.cosignatures.contains_key(*member);
+        let by_set = federation
+            .witness_sets()
+            .iter()
+            .map(|set| Unsettled { have: set.members.iter().filter(counts).count(), need: usize::from(set.quorum) });
+        match by_set.min_by_key(|count| count.need.saturating_sub(count.have)) {
+            Some(unsettled) if unsettled.have < unsettled.need => Err(unsettled.into()),
+            _ => Ok(settled),
+        }
     }
 
     /// Verifies a note of a log by the charter and the cards in force: opens it, and judges.
@@ -251,6 +264,16 @@ impl SettledCheckpoint {
         times.sort_unstable();
         times.get(times.len() / 2).copied().unwrap_or_default()
     }
+}
+
+/// Whether enough witnesses have cosigned, by the charter and the cards in force.
+fn counted(cosigned: &CosignedCheckpoint, log: LogId, federation: &Federation) -> Result<(), Unsettled> {
+    let counts = |(witness, key): (MemberId, &VerifierKey)| {
+        cosigned.cosignatures.get(&witness).is_some_and(|cosignature| is_of(&cosignature.line, key))
+    };
+    let have = federation.witnesses_of(log).filter(|witness| counts(*witness)).count();
+    let need = federation.quorum();
+    if have < need { Err(Unsettled { have, need }) } else { Ok(()) }
 }
 
 /// Why a note does not settle a checkpoint of this log.

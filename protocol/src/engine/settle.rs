@@ -87,7 +87,7 @@ impl Engine {
         let pace = |span| self.settling.began.is_none_or(|began| self.now.since(began) >= span);
         let due = match &self.settling.round {
             Some(round) => newest.size() > round.cosigned.checkpoint().size() && pace(STALE),
-            None => (newest.size() > log.settled_size() || self.is_stale(own)) && newest.size() > 0 && pace(ROUND),
+            None => pace(ROUND) && newest.size() > 0 && (newest.size() > log.settled_size() || self.is_stale(own)),
         };
         if due {
             let cosigned = CosignedCheckpoint::new(newest.clone());
@@ -98,11 +98,15 @@ impl Engine {
         self.ask_witnesses(own, effects);
     }
 
-    /// SPEC 17.5: what is settled is cosigned anew after `recosign`.
+    /// SPEC 17.5: what is settled is cosigned anew after `recosign`, and when charter or cards have changed so that whoever learns of it now
+    /// would not find it settled.
     fn is_stale(&self, own: LogId) -> bool {
         let recosign = Duration::from_millis(self.federation.charter().body().parameters.recosign);
         let settled = self.ledger.log(own).and_then(|log| log.settled());
-        settled.is_some_and(|settled| self.now.since(self.settling.ended.unwrap_or(settled.time())) >= recosign)
+        settled.is_some_and(|settled| {
+            self.now.since(self.settling.ended.unwrap_or(settled.time())) >= recosign
+                || !settled.is_current(own, &self.federation)
+        })
     }
 
     fn ask_witnesses(&mut self, own: LogId, effects: &mut Vec<Effect>) {
@@ -214,7 +218,9 @@ impl Engine {
         if self.settled_is_known(log, note) {
             return Relay::Ignore;
         }
-        let settled = match SettledCheckpoint::open(note.clone(), log, &self.federation) {
+        let has_ended = self.ledger.log(log).is_some_and(|log| log.end().is_some());
+        let open = if has_ended { SettledCheckpoint::open_ended } else { SettledCheckpoint::open };
+        let settled = match open(note.clone(), log, &self.federation) {
             Ok(settled) => Arc::new(settled),
             Err(error) => {
                 let refusal = Refusal::Settlement { log, error };
@@ -280,8 +286,9 @@ impl Engine {
         if said.size == settled.size() {
             // SPEC 17.5: it is taken again if it was cosigned anew.
             let recosign = self.federation.charter().body().parameters.recosign / 2;
-            let newer = Cosignature::claimed_time(note) >= settled.time() + Duration::from_millis(recosign);
-            return !newer;
+            let time = Cosignature::claimed_time(note);
+            let is_newer = time >= settled.time() + Duration::from_millis(recosign);
+            return !is_newer && (time <= settled.time() || settled.is_current(id, &self.federation));
         }
         said.size < settled.size() || log.settling().is_some_and(|settling| said.size >= settling.size())
     }

@@ -17,8 +17,8 @@ use serde_json::json;
 
 use super::super::founding::governance_folder;
 use super::super::{Context, Done, write_out};
-use super::view::describe;
-use crate::api::form::{TextAnswer, TextRequest};
+use super::view::{describe, proposal};
+use crate::api::form::TextAnswer;
 use crate::client::Client;
 use crate::clock;
 use crate::documents::Found;
@@ -32,7 +32,8 @@ use crate::making::Making;
 /// signed before is remembered in a file beside the key, governance.NETWORK.ballot: keep it with the key, on every copy.
 #[derive(Args, Debug)]
 pub(in super::super) struct Sign {
-    /// A proposal or a first charter: a file, or the id of what is pending at the running node, which then gets the signature at once.
+    /// A proposal or a first charter: a file, or the id of what is pending at the running node, or the beginning of it; the node then gets
+    /// the signature at once.
     #[arg(value_name = "FILE|ID")]
     charter: String,
     /// The governance key; that beside the data folder if absent.
@@ -50,10 +51,10 @@ impl Sign {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         let path = governance_key(context, self.key.as_ref());
         let key = keys::load_one(&path)?;
-        if self.charter.parse::<CharterId>().is_ok() {
+        let is_id = self.charter.bytes().all(|c| c.is_ascii_hexdigit()) && !Path::new(&self.charter).exists();
+        if is_id {
             let mut client = Client::admin(&context.folder).await?;
-            let request = TextRequest { charter: Some(self.charter.clone()), text: None };
-            let answer: TextAnswer = client.post("/v1/proposal", &request).await?;
+            let answer = proposal(&mut client, &self.charter).await?;
             let found = Found::in_text(&answer.text)?;
             let Some(bundle) = found.proposals.first() else { bail!("the node has answered with no proposal") };
             let (_, text) = vote(context, bundle, &key, &path, self.yes)?;

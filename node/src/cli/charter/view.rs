@@ -18,6 +18,15 @@ use crate::api::form::{GovernanceAnswer, ProposalForm, RECENT, TextAnswer, TextR
 use crate::client::Client;
 use crate::documents::Found;
 
+/// A proposal at the running node, by its id or the beginning of it, with everything that a governance key needs to know.
+pub(super) async fn proposal(client: &mut Client, id: &str) -> anyhow::Result<TextAnswer> {
+    let answer: GovernanceAnswer = client.get("/v1/governance").await?;
+    let alike: Vec<_> = answer.proposals.iter().filter(|proposal| proposal.id.starts_with(id)).collect();
+    let [proposal] = alike.as_slice() else { bail!("{} proposals have an id that begins with {id:?}", alike.len()) };
+    let request = TextRequest { charter: Some(proposal.id.clone()), text: None };
+    Ok(client.post("/v1/proposal", &request).await?)
+}
+
 /// Show what is proposed: what it changes, who has signed, what is missing.
 #[derive(Args, Debug)]
 pub(in super::super) struct Pending {
@@ -37,10 +46,11 @@ impl Pending {
             None => proposal.follows,
         };
         let proposals: Vec<_> = answer.proposals.iter().filter(wanted).collect();
-        if let Some(output) = &self.output {
-            let [proposal] = proposals.as_slice() else { bail!("{} proposals have an id like that", proposals.len()) };
-            let request = TextRequest { charter: Some(proposal.id.clone()), text: None };
-            let bundle: TextAnswer = client.post("/v1/proposal", &request).await?;
+        if let (Some(id), []) = (&self.id, proposals.as_slice()) {
+            bail!("no proposal has an id that begins with {id:?}; hashmesh charter pending shows all");
+        }
+        if let (Some(id), Some(output)) = (&self.id, &self.output) {
+            let bundle = proposal(&mut client, id).await?;
             let then = "Sign it where the governance key is (hashmesh charter sign FILE), and hand the signature in (charter submit).";
             return written(context, output, &bundle.text, "proposal", then);
         }
