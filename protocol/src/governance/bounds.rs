@@ -16,7 +16,7 @@ const MAX_OPEN: usize = 64;
 /// Most bytes of proposals, signatures not counted.
 const MAX_OPEN_BYTES: usize = 8 * 1024 * 1024;
 
-/// Most proposals for one version that one member can keep alive: of those that it has voted for, those of the highest attempts.
+/// Most proposals with one parent that one member can keep alive: of those that it has voted for, those of the highest attempts.
 pub(super) const MAX_BACKED: usize = 4;
 
 /// Most valid charters beside the longest chain. Each takes a quorum, and its voters either moved to a higher attempt or voted twice.
@@ -68,22 +68,26 @@ impl Governance {
         (versions.len() as u64).saturating_sub(versions.last().map_or(0, |longest| longest + 1))
     }
 
-    /// The proposals for which there is no room. Those with the most votes stay, then those of the highest attempt; of what a
-    /// member has voted for in one version, only the last few, or else one member could crowd out the others. The last ones: a member
-    /// that moved to a higher attempt does not go back, and must not be kept from moving on by what hangs.
+    /// The proposals for which there is no room. Those that follow the charter in force stay, then those with the most votes, then those
+    /// of the highest attempt; of what a member has voted for to follow one charter, only the last few, or else one member could crowd
+    /// out the others. A member that moved to a higher attempt, or on to another charter, does not go back, and must not be
+    /// kept from moving on by what hangs there.
     pub(super) fn surplus(&self) -> Vec<CharterId> {
+        let tip = self.tip().id();
         let mut open: Vec<_> = self.tree.open().collect();
         let voters = |held: &Held| -> Vec<MemberId> {
             held.voices.keys().filter(|(_, role)| *role == Role::Vote).map(|(member, _)| *member).collect()
         };
-        let rank =
-            |id: &CharterId, held: &Held| Reverse((voters(held).len(), held.charter.body().attempt, Reverse(*id)));
+        let rank = |id: &CharterId, held: &Held| {
+            let body = held.charter.body();
+            Reverse((body.previous == Some(tip), voters(held).len(), body.attempt, Reverse(*id)))
+        };
         open.sort_by_cached_key(|(id, held)| rank(id, held));
-        let mut backed: BTreeMap<(MemberId, u64), Vec<(u16, CharterId)>> = BTreeMap::new();
+        let mut backed: BTreeMap<(MemberId, Option<CharterId>), Vec<(u16, CharterId)>> = BTreeMap::new();
         for (id, held) in &open {
             let body = held.charter.body();
             for member in voters(held) {
-                backed.entry((member, body.version)).or_default().push((body.attempt, *id));
+                backed.entry((member, body.previous)).or_default().push((body.attempt, *id));
             }
         }
         let last = backed.into_values().flat_map(|mut charters| {

@@ -477,6 +477,21 @@ fn a_version_can_be_proposed_as_often_as_it_takes() {
     let last = noted(world.root(), 12, "enough");
     governance.take_charter(last.clone(), world.sign(&last, &NAMES[..3]), Vec::new()).unwrap();
     assert_eq!(governance.tip().id(), last.id());
+
+    // Another one takes its place, and those who have voted for what was to follow it begin anew.
+    for attempt in 0..5 {
+        let hangs = noted(&last, attempt, "to follow what gives way");
+        governance.take_charter(hangs.clone(), world.sign(&hangs, &["acme", "bolt"]), Vec::new()).unwrap();
+    }
+    let better = noted(world.root(), 13, "better");
+    governance.take_charter(better.clone(), world.sign(&better, &NAMES[1..4]), Vec::new()).unwrap();
+    assert_eq!(governance.tip().id(), better.id());
+    let next = noted(&better, 0, "next");
+    for name in ["acme", "bolt", "crab"] {
+        let taken = governance.take_charter(next.clone(), world.sign(&next, &[name]), Vec::new());
+        assert!(taken.is_ok_and(|taken| taken.is_new()), "{name}");
+    }
+    assert_eq!(governance.tip().id(), next.id());
 }
 
 /// SPEC 21.6: who was to join and never agrees does not keep the members from deciding something else.

@@ -10,6 +10,9 @@ use hashmesh_protocol::governance::Governance;
 use super::Outcome;
 use super::world::{DAY, Event, Member, World};
 
+/// In so many rounds everything is everywhere: each brings it one node farther at least.
+const ROUNDS: usize = 48;
+
 impl World<'_> {
     /// Heals the network, and judges.
     pub(super) fn finish(mut self) -> Outcome {
@@ -48,15 +51,16 @@ impl World<'_> {
 
     /// All nodes compare until nothing is new to anybody.
     fn settle(&mut self) {
-        let nodes = self.members.len();
-        for _ in 0..4 * nodes {
+        for _ in 0..ROUNDS {
+            // Who joins by what is told now takes part in the next round.
+            let nodes = self.members.len();
             let mut new = false;
             for at in 0..nodes {
                 let next = (at + 1) % nodes;
                 new |= self.pull(at, next);
                 new |= self.pull(next, at);
             }
-            if !new {
+            if !new && self.members.len() == nodes {
                 return;
             }
         }
