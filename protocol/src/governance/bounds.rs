@@ -83,7 +83,8 @@ impl Governance {
             Reverse((body.previous == Some(tip), voters(held).len(), body.attempt, Reverse(*id)))
         };
         open.sort_by_cached_key(|(id, held)| rank(id, held));
-        let mut backed: BTreeMap<(MemberId, Option<CharterId>), Vec<(u16, CharterId)>> = BTreeMap::new();
+        // By member and what they follow.
+        let mut backed: BTreeMap<_, Vec<(u16, CharterId)>> = BTreeMap::new();
         for (id, held) in &open {
             let body = held.charter.body();
             for member in voters(held) {
