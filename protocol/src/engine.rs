@@ -456,7 +456,7 @@ impl Engine {
             }
         }
         let mut engine = Self {
-            voice: Voice::new(Mark::default(), false),
+            voice: Voice::default(),
             federation: governance.governance.federation(),
             governing: Governing::new(governance),
             member,

@@ -305,9 +305,7 @@ impl Reason {
             Self::Obsolete => "obsolete",
         }
     }
-}
 
-impl Reason {
     /// What people are shown for a registry number: the name, or the number where this version knows none.
     pub fn name_of(number: u64) -> String {
         Self::from_number(number).map_or_else(|| number.to_string(), |reason| reason.to_string())
@@ -356,9 +354,7 @@ impl Basis {
             Self::Retention => "retention",
         }
     }
-}
 
-impl Basis {
     /// What people are shown for a registry number: the name, or the number where this version knows none.
     pub fn name_of(number: u64) -> String {
         Self::from_number(number).map_or_else(|| number.to_string(), |basis| basis.to_string())

@@ -12,7 +12,7 @@ use crate::evidence::Accused;
 use crate::governance::{Document, GovernanceError, Position, Stored, Summary, Taken};
 use crate::key::PublicKey;
 use crate::ledger::Mark;
-use crate::names::{LogId, MemberId};
+use crate::names::LogId;
 use crate::time::Timestamp;
 use crate::wire::{Answer, Gossip, PROTOCOL, Request};
 
@@ -44,6 +44,14 @@ impl Governing {
     }
 }
 
+/// What is new of some documents.
+#[derive(Default)]
+struct News {
+    any: bool,
+    /// What is to be told of it once it is durable.
+    told: Vec<Effect>,
+}
+
 /// Why an operator's choice of a charter, or a document that was handed in, is not taken.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Ungoverned {
@@ -73,22 +81,21 @@ impl Engine {
 
     /// Takes documents that an operator has handed in, in order, and tells what became of each.
     pub(super) fn submitted(&mut self, ticket: u64, documents: Vec<Document>, cut: bool, effects: &mut Vec<Effect>) {
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut news) = (Vec::new(), News::default());
         for document in documents {
             outcomes.push(match self.cuts_short(&document).filter(|_| !cut) {
                 Some(refusal) => Err(refusal),
-                None => self.take_document(document, effects).map_err(Ungoverned::from),
+                None => self.take_document(document, &mut news).map_err(Ungoverned::from),
             });
         }
+        self.governed(news, effects);
         effects.push(Effect::ReplyGoverned { ticket, outcomes });
     }
 
     /// Goes on from a charter that the operator has named.
     pub(super) fn chosen(&mut self, ticket: u64, id: CharterId, effects: &mut Vec<Effect>) {
         let taken = Arc::make_mut(&mut self.governing.stored).governance.choose(id);
-        if taken.is_ok() {
-            self.governed(effects);
-        }
+        self.governed(News { any: taken.is_ok(), told: Vec::new() }, effects);
         effects.push(Effect::ReplyGoverned { ticket, outcomes: vec![taken.map_err(Ungoverned::from)] });
     }
 
@@ -111,7 +118,10 @@ impl Engine {
                 return Relay::Ignore;
             }
         }
-        match self.take_document(document, effects) {
+        let mut news = News::default();
+        let taken = self.take_document(document, &mut news);
+        self.governed(news, effects);
+        match taken {
             Ok(taken) if taken.is_new() => Relay::Accept,
             Ok(_) => Relay::Ignore,
             Err(GovernanceError::Unconnected) => {
@@ -126,8 +136,8 @@ impl Engine {
         }
     }
 
-    /// Takes a document, makes it durable if it is new, acts on it, and passes it on.
-    fn take_document(&mut self, document: Document, effects: &mut Vec<Effect>) -> Result<Taken, GovernanceError> {
+    /// Takes a document. What is new must be acted on ([`governed`](Self::governed)), once for all that came together.
+    fn take_document(&mut self, document: Document, news: &mut News) -> Result<Taken, GovernanceError> {
         if let Some(wanted) =
             self.too_old().filter(|_| matches!(document, Document::Charter { .. } | Document::Approval(_)))
         {
@@ -142,19 +152,22 @@ impl Engine {
         if let Some(node) = moved {
             self.governing.moved.insert(node, self.now);
         }
-        self.governed(effects);
-        effects.extend(message.map(Effect::GossipDocument));
-        match &taken {
-            Taken::Rivals(member) => effects.push(Effect::Alarm(Alarm::RivalCards(*member))),
-            Taken::DoubleVote(member) => effects.push(Effect::Alarm(Alarm::DoubleVote(*member))),
-            Taken::Conflict(conflict) => effects.push(Effect::Alarm(Alarm::CharterConflict(*conflict))),
-            Taken::Known | Taken::Kept | Taken::Adopted(_) | Taken::Card(_) | Taken::Moved(_) => {}
-        }
+        news.any = true;
+        news.told.extend(message.map(Effect::GossipDocument));
+        news.told.extend(match &taken {
+            Taken::Rivals(member) => Some(Effect::Alarm(Alarm::RivalCards(*member))),
+            Taken::DoubleVote(member) => Some(Effect::Alarm(Alarm::DoubleVote(*member))),
+            Taken::Conflict(conflict) => Some(Effect::Alarm(Alarm::CharterConflict(*conflict))),
+            Taken::Known | Taken::Kept | Taken::Adopted(_) | Taken::Card(_) | Taken::Moved(_) => None,
+        });
         Ok(taken)
     }
 
-    /// Something is held that was not before: it becomes durable, and whatever depends on charter and cards follows.
-    fn governed(&mut self, effects: &mut Vec<Effect>) {
+    /// If something is held that was not before, it becomes durable, and whatever depends on charter and cards follows; then it is told.
+    fn governed(&mut self, mut news: News, effects: &mut Vec<Effect>) {
+        if !news.any {
+            return;
+        }
         let before = self.federation.charter().id();
         let now = self.now;
         let stored = Arc::make_mut(&mut self.governing.stored);
@@ -175,12 +188,13 @@ impl Engine {
         for key in peers {
             self.ask_heads(key, effects);
         }
+        effects.append(&mut news.told);
     }
 
     /// The protocol that the charter in force wants at least, if this software speaks an older one: then it takes up no more charters,
     /// which may hold what it does not understand, and goes on matching (SPEC 21.13).
-    pub fn too_old(&self) -> Option<u32> {
-        let wanted = self.federation.charter().body().parameters.min_protocol;
+    fn too_old(&self) -> Option<u32> {
+        let wanted = self.governing.stored.governance.tip().body().parameters.min_protocol;
         (wanted > PROTOCOL).then_some(wanted)
     }
 
@@ -291,31 +305,24 @@ impl Engine {
             None | Some(Answer::Busy | Answer::NotHeld) => return self.governing.forget(from),
             Some(_) => return effects.push(Effect::Shun { peer: from, misdeed: Misdeed::OtherAnswer }),
         };
-        let mut news = false;
-        for document in answer.documents {
-            match self.take_document(document, effects) {
-                Ok(taken) => news |= taken.is_new(),
-                Err(error) if error.is_relayers_fault() => {
-                    return effects.push(Effect::Shun { peer: from, misdeed: Misdeed::Governed(error) });
-                }
-                Err(_) => {}
-            }
+        let mut news = News::default();
+        let taken = answer.documents.into_iter().map(|document| self.take_document(document, &mut news));
+        let fault = taken.filter_map(Result::err).find(GovernanceError::is_relayers_fault);
+        let any = news.any;
+        self.governed(news, effects);
+        if let Some(error) = fault {
+            return effects.push(Effect::Shun { peer: from, misdeed: Misdeed::Governed(error) });
         }
         let rounds = self.governing.asked.get(&from).map_or(0, |(_, rounds)| *rounds);
         let goes_on = self.peers.contains_key(&from) && rounds < ROUNDS;
         match answer.next {
             Some(after) if goes_on => self.ask_documents(from, Some(after), effects),
             // What it left out for want of room it will say now.
-            None if goes_on && news => {
+            None if goes_on && any => {
                 self.governing.asked.insert(from, (Timestamp::default(), rounds));
                 self.ask_documents(from, None, effects);
             }
             _ => self.governing.forget(from),
         }
-    }
-
-    /// The member that this node speaks for, whether or not it may now.
-    pub fn member(&self) -> Option<MemberId> {
-        self.member
     }
 }

@@ -60,6 +60,7 @@ impl fmt::Display for Silence {
 }
 
 /// What decides whether to sign.
+#[derive(Default)]
 pub(super) struct Voice {
     signed: Mark,
     /// More may have been signed than this node remembers: everybody must be heard.
@@ -71,10 +72,6 @@ pub(super) struct Voice {
 }
 
 impl Voice {
-    pub(super) fn new(signed: Mark, restored: bool) -> Self {
-        Self { signed, restored, heard: BTreeSet::new(), alone: false, diverged: false, told_behind: false }
-    }
-
     /// The member speaks in another log from now on. Who has been heard has told what it holds of all its logs.
     pub(super) fn speaks_in(&mut self, signed: Mark, diverged: bool) {
         (self.signed, self.restored, self.diverged, self.told_behind) = (signed, false, diverged, false);
