@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use hashmesh_protocol::card::End;
 use hashmesh_protocol::charter::{Charter, OldEnd, Succeeds};
 use hashmesh_protocol::digest::NetworkId;
 use serde_json::json;
 
+use super::charter::charter_at;
 use super::{Context, Done, complain};
-use crate::api::form::{EndsAnswer, GovernanceAnswer, PublishAnswer, StatementForm, StatementsRequest, TextAnswer};
+use crate::api::form::{EndsAnswer, GovernanceAnswer, PublishAnswer, StatementForm, StatementsRequest};
 use crate::client::Client;
 use crate::config::Config;
 use crate::documents::{Found, write_genesis};
@@ -31,13 +31,11 @@ pub(super) async fn succeeds(context: &Context) -> anyhow::Result<(Succeeds, Cha
     for member in old.members.iter().chain(&old.departed) {
         let answer: EndsAnswer = client.get(&format!("/v1/ends/{}", member.id)).await?;
         for end in answer.ends {
-            let end = End { epoch: end.epoch, size: end.size, root: end.root.parse()? };
-            ends.push(OldEnd { member: member.id.parse()?, end });
+            ends.push(OldEnd { member: member.id.parse()?, end: end.parse()? });
         }
     }
     ends.sort_by_key(|old| (old.member, old.end.epoch));
-    let tip: TextAnswer = client.get("/v1/charter/tip").await?;
-    let tip = Found::in_text(&tip.text)?.charter()?.clone();
+    let tip = charter_at(&mut client, "tip").await?;
     Ok((Succeeds { network: old.network.parse()?, charter: tip.id(), ends }, tip))
 }
 
