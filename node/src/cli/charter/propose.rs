@@ -149,15 +149,12 @@ impl Propose {
         cards: &mut Vec<Card>,
     ) -> anyhow::Result<()> {
         for card in Found::in_files(&self.admit)?.cards {
-            let Some(application) = card.body().application.clone() else {
-                bail!("the card of {} is not its first one", card.body().member);
-            };
-            let (name, jurisdiction) = (application.name, application.jurisdiction);
-            let (id, governance) = (card.body().member, card.body().governance);
+            let id = card.body().member;
+            let member = Member::of(&card).with_context(|| format!("the card of {id} is not its first one"))?;
             if tip.member(id).is_some() {
                 bail!("{id} is a member already");
             }
-            body.members.push(Member { id, name, jurisdiction, governance, card: card.id() });
+            body.members.push(member);
             cards.push(card);
         }
         body.members.sort_by_key(|member| member.id);
