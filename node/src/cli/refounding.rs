@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::documents::{Found, write_genesis};
 use crate::folder::at;
-use crate::governance::GovernanceFile;
+use crate::governance::in_folder;
 use crate::keys;
 use crate::refounding;
 
@@ -62,25 +62,18 @@ impl Adopt {
         let new = Found::in_files(&self.files)?.genesis()?;
         let network = new.charter().network();
         ensure!(network == self.network, "these files are of network {network}, not of {}", self.network);
-        let before = Found::in_files(&[folder.genesis()])?.genesis()?;
-        let old = GovernanceFile::new(folder.governance()).load(&before)?;
+        let old = in_folder(folder)?;
+        let before = old.governance.tip().network();
         let Some(succeeds) = &new.charter().body().succeeds else {
             bail!("this charter takes over from no federation")
         };
         ensure!(
-            succeeds.network == before.charter().network(),
-            "this charter takes over from network {}, and this node is in {}",
-            succeeds.network,
-            before.charter().network()
+            succeeds.network == before,
+            "this charter takes over from network {}, and this node is in {before}",
+            succeeds.network
         );
         let Some(card) = new.cards().get(&member) else { bail!("{member} is no founder of it") };
-        let keys = keys::load(folder)?;
-        let signing: Vec<_> = keys.signing().map(|key| key.public()).collect();
-        let body = card.body();
-        if !signing.contains(&body.log)
-            || !signing.contains(&body.witness)
-            || !body.nodes.contains(&keys.node_on(Some(card)).public())
-        {
+        if keys::load(folder)?.missing_on(card).is_some() {
             bail!("the card of {member} in these files has other keys than this folder");
         }
         let list = refounding::own_list(folder, &old, member, succeeds)?;
