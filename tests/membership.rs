@@ -60,11 +60,8 @@ fn document(charter: &Charter, signers: &[&str], cards: &[Card]) -> Document {
 
 /// A charter that admits somebody with this card.
 fn admitting(parent: &Charter, card: &Card) -> Charter {
-    let (body, application) = (card.body(), card.body().application.clone().unwrap());
-    let (name, jurisdiction) = (application.name, application.jurisdiction);
-    let member = Member { id: body.member, name, jurisdiction, governance: body.governance, card: card.id() };
     amend(parent, |charter| {
-        charter.members.push(member);
+        charter.members.push(Member::of(card).unwrap());
         charter.members.sort_by_key(|member| member.id);
     })
 }

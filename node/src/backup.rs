@@ -19,7 +19,6 @@ use std::sync::Arc;
 use hashmesh_protocol::armor;
 use hashmesh_protocol::audit::{self, FileFault, Files as _, Unusable};
 use hashmesh_protocol::bundle;
-use hashmesh_protocol::card::Card;
 use hashmesh_protocol::checkpoint::{CheckpointError, SignedCheckpoint};
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
@@ -27,7 +26,6 @@ use hashmesh_protocol::entries::{Entries, MAX_LEAVES};
 use hashmesh_protocol::evidence::Evidence;
 use hashmesh_protocol::export;
 use hashmesh_protocol::federation::Federation;
-use hashmesh_protocol::key::SecretKey;
 use hashmesh_protocol::ledger::{Ledger, Mark};
 use hashmesh_protocol::names::{LogId, MemberId};
 use hashmesh_protocol::note::{MAX_NOTE, Note};
@@ -236,7 +234,10 @@ fn restore_into(
     for name in NEXT_KEYS {
         copy(&keys.join(name), &folder.keys().join(name))?;
     }
-    check_keys(folder, federation.card(member))?;
+    let keys = keys::load(folder)?;
+    if let Some(role) = federation.card(member).and_then(|card| keys.missing_on(card)) {
+        return Err(BackupError::OtherKey(role));
+    }
     fill(folder, &backup.join(EXPORT), &federation, progress)?;
     // Last of all: without it the node does not run.
     Signer::restore(&folder.signer(), &signed)?;
@@ -270,22 +271,6 @@ fn read_signed(path: &Path) -> Result<BTreeMap<String, Mark>, BackupError> {
         Ok((signed.origin, Mark { size: signed.size, root }))
     };
     signed.into_iter().map(mark).collect()
-}
-
-fn check_keys(folder: &Folder, card: Option<&Card>) -> Result<(), BackupError> {
-    let keys = keys::load(folder)?;
-    let (signing, node) = (keys.signing().map(SecretKey::public).collect::<Vec<_>>(), keys.node_on(card));
-    let Some(card) = card.map(Card::body) else { return Ok(()) };
-    for (role, known) in [
-        ("log", signing.contains(&card.log)),
-        ("witness", signing.contains(&card.witness)),
-        ("node", card.nodes.contains(&node.public())),
-    ] {
-        if !known {
-            return Err(BackupError::OtherKey(role));
-        }
-    }
-    Ok(())
 }
 
 /// Verifies the logs and writes them into the store.

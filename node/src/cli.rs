@@ -142,6 +142,19 @@ fn write_out(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Asks a person to type yes, if there is one and `yes` does not say it already.
+fn confirm(yes: bool, question: &str, if_not: &str) -> anyhow::Result<()> {
+    use std::io::{BufRead as _, IsTerminal as _};
+    if yes || !std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    write_out(&format!("{question} Type yes: "))?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    anyhow::ensure!(answer.trim() == "yes", "{if_not}");
+    Ok(())
+}
+
 /// Tells a person something on standard error. If nobody listens there, nobody can be told of that either.
 fn complain(text: impl std::fmt::Display) {
     use std::io::Write as _;

@@ -33,12 +33,12 @@ use crate::api::{Metrics, NetView, Progress, Remembered, View};
 use crate::api::{admin_router, feed_router, query_answers, starting_router};
 use crate::config::{Config, ConfigError};
 use crate::decisions::{Decisions, DecisionsError};
-use crate::documents::{DocumentsError, Found};
+use crate::documents::DocumentsError;
 use crate::driver::{Announcer, Callers, Driver, DriverError, Shared, Submitters};
 use crate::feed::{Feed, Judge};
 use crate::folder::{Folder, FolderError, MAX_POLICY, at, read_text};
 use crate::forgotten::{Forgotten, ForgottenError};
-use crate::governance::{Current, GovernanceFile, GovernanceFileError};
+use crate::governance::{Current, GovernanceFile, InFolderError, in_folder};
 use crate::index::Matcher;
 use crate::keys::{self, KeysError, NodeKeys};
 use crate::mailbox::Mailbox;
@@ -79,11 +79,9 @@ pub enum RunError {
     #[error(transparent)]
     Driver(#[from] DriverError),
     #[error(transparent)]
-    Governance(#[from] GovernanceFileError),
+    Governance(#[from] InFolderError),
     #[error("the system gives no threads: {0}")]
     Threads(std::io::Error),
-    #[error("{0} is missing: this node has joined no federation yet (hashmesh join)")]
-    NotJoined(PathBuf),
     #[error("{path}")]
     Documents {
         path: PathBuf,
@@ -381,13 +379,10 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
         .member
         .map(|_| Ok::<_, RunError>((keys::load(&folder)?, Signer::open(&folder.signer())?)))
         .transpose()?;
-    let path = folder.genesis();
-    if !path.exists() {
-        return Err(RunError::NotJoined(path));
-    }
-    let genesis = Found::in_files(&[&path]).and_then(|found| found.genesis());
-    let genesis = genesis.map_err(|error| RunError::Documents { path, error })?;
-    let governance = GovernanceFile::new(folder.governance()).load(&genesis)?;
+    let governance = in_folder(&folder).map_err(|error| match error {
+        InFolderError::Documents(error) => RunError::Documents { path: folder.genesis(), error },
+        other => other.into(),
+    })?;
     let federation = governance.governance.federation();
     keys::refuse_governance(&folder, &federation)?;
     for stranger in config.peers.keys().filter(|member| federation.charter().member(**member).is_none()) {
@@ -422,16 +417,8 @@ fn check_keys(federation: &Federation, member: MemberId, keys: &NodeKeys) -> Res
         tracing::warn!(%member, "no charter that is known here names this member; waiting to be admitted");
         return Ok(());
     };
-    let (body, signing) = (card.body(), keys.signing().map(SecretKey::public).collect::<Vec<_>>());
-    let nodes = [Some(&keys.node), keys.next.node.as_ref()].into_iter().flatten();
-    for (role, known) in [
-        ("log", signing.contains(&body.log)),
-        ("witness", signing.contains(&body.witness)),
-        ("node", nodes.map(SecretKey::public).any(|node| body.nodes.contains(&node))),
-    ] {
-        if !known {
-            return Err(RunError::OtherKey(role));
-        }
+    if let Some(role) = keys.missing_on(card) {
+        return Err(RunError::OtherKey(role));
     }
     match federation.standing(member) {
         Some(Standing::Active) | None => {}
@@ -477,9 +464,8 @@ impl Loaded {
             },
             None => None,
         };
-        let key = random::<16>()?;
-        let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-        let (mut curator, _) = Catalog::told([half(&key[..8]), half(&key[8..])], want_huge);
+        let key = [u64::from_le_bytes(random()?), u64::from_le_bytes(random()?)];
+        let (mut curator, _) = Catalog::told(key, want_huge);
         let hidden = forgotten.clone();
         curator.hides(Box::new(move |hash| hidden.has(hash)));
         let mut count = 0u64;

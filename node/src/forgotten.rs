@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::folder::{FolderError, at, read_text, replace, write_new};
+use crate::folder::{FolderError, at, read_text, replace};
 use crate::keys::{KeysError, random};
 
 /// Longest file, in bytes: a hundred thousand values.
@@ -109,11 +109,7 @@ impl Forgotten {
         values.insert(self.digest(hash), Entry { since: clock::now(), reason });
         let text = serde_json::to_vec(&Form { key: self.key, values: values.clone() });
         let text = text.map_err(|error| at(&self.path, io::Error::other(error)))?;
-        if self.path.exists() {
-            replace(&self.path, &text).map_err(|error| at(&self.path, error))?;
-        } else {
-            write_new(&self.path, 0o600, &text)?;
-        }
+        replace(&self.path, &text).map_err(|error| at(&self.path, error))?;
         self.values.store(Arc::new(values));
         Ok(true)
     }

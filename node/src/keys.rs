@@ -48,6 +48,17 @@ impl NodeKeys {
         let is_there = |key: &&SecretKey| card.is_some_and(|card| card.body().nodes.contains(&key.public()));
         self.next.node.as_ref().filter(is_there).unwrap_or(&self.node)
     }
+
+    /// The first role in which none of these is the key on a card.
+    pub fn missing_on(&self, card: &Card) -> Option<&'static str> {
+        let (body, signing) = (card.body(), self.signing().map(SecretKey::public).collect::<Vec<_>>());
+        let roles = [
+            ("log", signing.contains(&body.log)),
+            ("witness", signing.contains(&body.witness)),
+            ("node", body.nodes.contains(&self.node_on(Some(card)).public())),
+        ];
+        roles.into_iter().find(|(_, known)| !known).map(|(role, _)| role)
+    }
 }
 
 /// Why keys cannot be used.

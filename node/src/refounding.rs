@@ -65,9 +65,8 @@ pub fn own_list(
 ) -> Result<Vec<StatementForm>, RefoundingError> {
     let federation = old.governance.federation();
     let mut store = DiskStore::open(&folder.store())?;
-    let key = random::<16>()?;
-    let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    let (mut curator, catalog) = Catalog::new([half(&key[..8]), half(&key[8..])]);
+    let key = [u64::from_le_bytes(random()?), u64::from_le_bytes(random()?)];
+    let (mut curator, catalog) = Catalog::new(key);
     load(&mut store, &federation, &mut curator, None, |_| ())?;
     let carried = |said: &Said<'_>| {
         let end = succeeds.ends.iter().find(|old| old.member == member && old.end.epoch == said.log.epoch);

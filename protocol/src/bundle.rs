@@ -37,6 +37,20 @@ pub fn entries(bundle: &[u8]) -> impl Iterator<Item = Result<&[u8], CutShort>> {
     })
 }
 
+/// A bundle of openings that begins at a leaf, without those of some leaves, which ascend.
+pub fn without(openings: Vec<u8>, first: u64, hidden: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    let mut hidden = hidden.into_iter().peekable();
+    if hidden.peek().is_none() {
+        return openings;
+    }
+    let mut shown = Vec::with_capacity(openings.len());
+    for (index, opening) in (first..).zip(entries(&openings)) {
+        let is_hidden = hidden.next_if_eq(&index).is_some();
+        push(&mut shown, if is_hidden { &[] } else { opening.unwrap_or_default() });
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

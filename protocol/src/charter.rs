@@ -18,7 +18,7 @@ pub use difference::{Difference, differences};
 pub use genesis::{Genesis, GenesisError, found, refound};
 pub use parameters::{ParameterError, Parameters};
 
-use crate::card::MAX_NAME;
+use crate::card::{Application, Card, MAX_NAME};
 use crate::codec::{self, CodecError};
 use crate::digest::{CardId, CharterId, NetworkId};
 use crate::key::{Context, KeyError, Kind, PublicKey, SecretKey, Signature};
@@ -83,6 +83,15 @@ pub struct Member {
     pub governance: PublicKey,
     /// The card from which its cards go on: its first one, until a charter decides otherwise.
     pub card: CardId,
+}
+
+impl Member {
+    /// The entry of whoever applies with this card; `None` if it is not a first card.
+    pub fn of(card: &Card) -> Option<Self> {
+        let body = card.body();
+        let Application { name, jurisdiction } = body.application.clone()?;
+        Some(Self { id: body.member, name, jurisdiction, governance: body.governance, card: card.id() })
+    }
 }
 
 /// The witness set and how many of it settle a checkpoint.

@@ -131,16 +131,7 @@ impl Erasures {
 
     /// A bundle of openings that begins at a leaf of a log, without those that are erased.
     pub fn hide(&self, epoch: u32, first: u64, count: u64, openings: Vec<u8>) -> Vec<u8> {
-        let mut erased = self.within(epoch, first..first.saturating_add(count)).peekable();
-        if erased.peek().is_none() {
-            return openings;
-        }
-        let mut shown = Vec::with_capacity(openings.len());
-        for (index, opening) in (first..).zip(bundle::entries(&openings)) {
-            let hidden = erased.next_if_eq(&index).is_some();
-            bundle::push(&mut shown, if hidden { &[] } else { opening.unwrap_or_default() });
-        }
-        shown
+        bundle::without(openings, first, self.within(epoch, first..first.saturating_add(count)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Deleting openings on this node alone, for its own platform's legal reasons (SPEC 20.7).
 
+use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -66,17 +68,15 @@ pub(super) async fn forget(
     write_down(&view, actor, "forget", json!({ "reason": request.reason }))?;
     let catalog = view.matcher.catalog();
     let federation = view.federation();
-    let members: std::collections::BTreeSet<_> = federation.logs().keys().map(|log| log.member).collect();
+    let members: BTreeSet<_> = federation.logs().keys().map(|log| log.member).collect();
     let of = |member| {
         let positions = catalog.find(&hash).map(|id| catalog.all_of(member, id)).unwrap_or_default();
         positions.into_iter().map(move |at| (LogId { member, epoch: at.epoch }, at.index))
     };
     // Before the places: what arrives from now on is not shown, and what a crash leaves is found at the next start.
-    let new = view.forgotten.add(&hash, request.reason);
-    let new = new.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, sentence(&error)))?;
+    let failed = |error: &(dyn Error + 'static)| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, sentence(error));
+    let new = view.forgotten.add(&hash, request.reason).map_err(|error| failed(&error))?;
     let mut places: Vec<(LogId, u64)> = members.into_iter().flat_map(of).collect();
-    let failed =
-        |error: &(dyn std::error::Error + 'static)| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, sentence(error));
     let searching = view.archive.clone();
     let in_hold = off_thread(move || Ok(searching.in_hold(|held| *held == hash))).await?;
     places.append(&mut in_hold.map_err(|error| failed(&error))?);

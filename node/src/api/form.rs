@@ -1,6 +1,8 @@
 //! The shapes of requests and answers, as they stand in JSON and CBOR. Used by the sockets and by the command line.
 
+use hashmesh_protocol::card::End;
 use hashmesh_protocol::content_hash::{ContentHash, Media};
+use hashmesh_protocol::digest::NotADigest;
 use hashmesh_protocol::policy::{Decision, Lowered};
 use hashmesh_protocol::statement::{self, Reason};
 use serde::{Deserialize, Serialize};
@@ -951,6 +953,13 @@ pub struct EndForm {
     pub root: String,
     /// How many leaves are held here.
     pub held: u64,
+}
+
+impl EndForm {
+    /// The end as cards and charters have it.
+    pub fn parse(&self) -> Result<End, NotADigest> {
+        Ok(End { epoch: self.epoch, size: self.size, root: self.root.parse()? })
+    }
 }
 
 /// Body of `POST /v1/forget`: a hash, or a place at which one stands.

@@ -15,7 +15,7 @@ use hashmesh_protocol::charter::{Approval, Charter, differences};
 use hashmesh_protocol::digest::CharterId;
 use hashmesh_protocol::engine::{Input, Ungoverned};
 use hashmesh_protocol::governance::{Document, Governance, Proposal, Taken};
-use hashmesh_protocol::names::MemberId;
+use hashmesh_protocol::names::{Jurisdiction, MemberId};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -48,27 +48,22 @@ pub(super) async fn show(State(view): State<Arc<View>>, headers: HeaderMap) -> R
     let governance = &stored.governance;
     let federation = governance.federation();
     let (tip, health) = (governance.tip(), governance.health());
-    let of = |id: MemberId| {
-        let card = federation.card(id);
-        (
-            federation.standing(id).map(|standing| standing.name().to_owned()),
-            card.map(|card| card.id().to_string()),
-            card.map(|card| card.body().counter),
-            card.map(|card| card.body().epoch),
-            federation.line(id).map(|line| line.rivals.iter().map(ToString::to_string).collect()).unwrap_or_default(),
-        )
+    let member = |id: MemberId, name: &str, jurisdiction: Jurisdiction| {
+        let (card, line) = (federation.card(id), federation.line(id));
+        MemberForm {
+            id: id.to_string(),
+            name: name.to_owned(),
+            jurisdiction: jurisdiction.to_string(),
+            standing: federation.standing(id).map(|standing| standing.name().to_owned()),
+            card: card.map(|card| card.id().to_string()),
+            number: card.map(|card| card.body().counter),
+            epoch: card.map(|card| card.body().epoch),
+            rivals: line.map(|line| line.rivals.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+            voted: health.signed.get(&id).copied().flatten(),
+        }
     };
-    let members = tip.body().members.iter().map(|member| {
-        let (standing, card, number, epoch, rivals) = of(member.id);
-        let voted = health.signed.get(&member.id).copied().flatten();
-        let (id, name, jurisdiction) = (member.id.to_string(), member.name.clone(), member.jurisdiction.to_string());
-        MemberForm { id, name, jurisdiction, standing, card, number, epoch, rivals, voted }
-    });
-    let departed = tip.body().departed.iter().map(|member| {
-        let (standing, card, number, epoch, rivals) = of(member.id);
-        let (id, name, jurisdiction) = (member.id.to_string(), member.name.clone(), member.jurisdiction.to_string());
-        MemberForm { id, name, jurisdiction, standing, card, number, epoch, rivals, voted: None }
-    });
+    let members = tip.body().members.iter().map(|entry| member(entry.id, &entry.name, entry.jurisdiction));
+    let departed = tip.body().departed.iter().map(|entry| member(entry.id, &entry.name, entry.jurisdiction));
     let chain: Vec<(&Charter, Vec<&Approval>)> = governance.charters().collect();
     let versions = chain.iter().enumerate().map(|(at, (charter, approvals))| {
         let before = at.checked_sub(1).map(|before| chain[before].0);
@@ -267,10 +262,11 @@ pub(super) async fn submit(
     let cut = request.cut;
     let outcomes = ask(&view, |ticket| Input::Submit { ticket, documents, cut }).await?;
     let results = names.into_iter().zip(outcomes).map(|(document, outcome)| result(document, outcome));
-    let stored = view.shared.governance.load();
-    let tip = stored.governance.tip();
-    let (charter, version) = (tip.id().to_string(), tip.body().version);
-    Ok(encoding.answer(&DocumentsAnswer { results: results.collect(), charter, version }))
+    Ok(encoding.answer(&answer(results.collect(), view.shared.governance.load().governance.tip())))
+}
+
+fn answer(results: Vec<DocumentResult>, tip: &Charter) -> DocumentsAnswer {
+    DocumentsAnswer { results, charter: tip.id().to_string(), version: tip.body().version }
 }
 
 /// Goes on from a charter that the operator names: the way out of a charter_conflict.
@@ -295,9 +291,7 @@ pub(super) async fn choose(
         );
         return Err(Problem::new(StatusCode::CONFLICT, why));
     }
-    let tip = stored.governance.tip();
-    let (charter, version) = (tip.id().to_string(), tip.body().version);
-    Ok(encoding.answer(&DocumentsAnswer { results: Vec::new(), charter, version }))
+    Ok(encoding.answer(&answer(Vec::new(), stored.governance.tip())))
 }
 
 /// Puts a question to the driver.

@@ -6,19 +6,19 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use hashmesh_protocol::armor::{self, Document};
 use hashmesh_protocol::card::{Application, Card, CardBody, CardDraft, End, MemberKeys};
-use hashmesh_protocol::digest::NetworkId;
-use hashmesh_protocol::key::SecretKey;
+use hashmesh_protocol::digest::{Digest, NetworkId};
+use hashmesh_protocol::key::{PublicKey, SecretKey};
 use hashmesh_protocol::names::MemberId;
 use serde_json::json;
 
-use super::charter::{agree, card_line, governance_key, submit, submit_files, written};
+use super::charter::{agree, card_line, charter_at, governance_key, submit, submit_files, written};
 use super::table::table;
 use super::{Context, Done, write_out};
-use crate::api::form::{EndForm, EndsAnswer, StatusAnswer, TextAnswer};
+use crate::api::form::{EndsAnswer, GovernanceAnswer, StatusAnswer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::documents::Found;
-use crate::folder::{replace, write_new};
+use crate::folder::{read_text, replace, write_new};
 use crate::keys;
 use crate::making::Making;
 
@@ -94,7 +94,7 @@ async fn show(context: &Context, names: &[String]) -> anyhow::Result<Done> {
         let mut client = Client::admin(&context.folder).await?;
         let mut wanted = members.iter().map(|name| name.parse()).collect::<Result<Vec<MemberId>, _>>()?;
         if wanted.is_empty() {
-            let answer: crate::api::form::GovernanceAnswer = client.get("/v1/governance").await?;
+            let answer: GovernanceAnswer = client.get("/v1/governance").await?;
             wanted = answer.members.iter().map(|member| member.id.parse()).collect::<Result<_, _>>()?;
         }
         for member in wanted {
@@ -155,11 +155,11 @@ async fn introduce(context: &Context, card: &Path, addresses: &[String]) -> anyh
 async fn first(context: &Context, key: Option<&PathBuf>, output: &PathBuf) -> anyhow::Result<Done> {
     let mut client = Client::admin(&context.folder).await?;
     let (member, _, last) = own_card(context, &mut client).await?;
-    let governance: crate::api::form::GovernanceAnswer = client.get("/v1/governance").await?;
+    let governance: GovernanceAnswer = client.get("/v1/governance").await?;
     let entry = governance.members.into_iter().find(|entry| entry.id == member.as_str());
     let entry = entry.with_context(|| format!("{member} is not a member"))?;
     let held = keys::load(&context.folder)?;
-    let of = |wanted: hashmesh_protocol::key::PublicKey| held.signing().find(|key| key.public() == wanted).cloned();
+    let of = |wanted: PublicKey| held.signing().find(|key| key.public() == wanted).cloned();
     let (Some(log), Some(witness)) = (of(last.body().log), of(last.body().witness)) else {
         bail!("the keys on the card of {member} are not in this folder");
     };
@@ -211,22 +211,16 @@ impl Rotate {
             bail!("say which key: --log, --witness, --node or --drop-node");
         }
         let mut client = Client::admin(&context.folder).await?;
-        let (member, network, last) = own_card(context, &mut client).await?;
+        let (_, network, last) = own_card(context, &mut client).await?;
         let mut body = next(&mut client, &last, network).await?;
         promote_those_in_force(context, &last)?;
         let (mut making, mut new) = (Making::default(), Vec::new());
         if self.log {
-            let end = own_end(&mut client, member, &last).await?;
-            if end.held > end.size && !self.cut {
-                bail!(
-                    "{} statements are not settled yet; try again in a moment, or with --cut if they are to be lost (those of a log that has \
-                     signed two histories never are settled)",
-                    end.held - end.size
-                );
-            }
+            let lost = " if they are to be lost (those of a log that has signed two histories never are settled)";
+            let end = own_end(&mut client, &last, self.cut, lost).await?;
             let key = keys::create_next(&context.folder, "log", &mut making)?;
             (body.epoch, body.log) = (last.body().epoch + 1, key.public());
-            body.ended.push(End { epoch: end.epoch, size: end.size, root: end.root.parse()? });
+            body.ended.push(end);
             body.evidence = cited(&self.evidence)?;
             new.push(key);
         }
@@ -278,22 +272,18 @@ impl Leave {
             bail!("who leaves does not come back under the same id; say --for-good");
         }
         let mut client = Client::admin(&context.folder).await?;
-        let (member, network, last) = own_card(context, &mut client).await?;
-        let end = own_end(&mut client, member, &last).await?;
-        if end.held > end.size && !self.cut {
-            bail!("{} statements are not settled yet; try again in a moment, or with --cut", end.held - end.size);
-        }
+        let (_, network, last) = own_card(context, &mut client).await?;
+        let end = own_end(&mut client, &last, self.cut, "").await?;
         let mut body = next(&mut client, &last, network).await?;
         body.leaving = true;
-        body.ended.push(End { epoch: end.epoch, size: end.size, root: end.root.parse()? });
+        body.ended.push(end);
         finish(context, &body, &[], self.key.as_ref(), self.output, self.cut).await
     }
 }
 
 /// The next card of a member, if nothing changes; under the governance key that the charter has for it by now.
 async fn next(client: &mut Client, last: &Card, network: NetworkId) -> anyhow::Result<CardBody> {
-    let answer: TextAnswer = client.get("/v1/charter/tip").await?;
-    let tip = Found::in_text(&answer.text)?.charter()?.clone();
+    let tip = charter_at(client, "tip").await?;
     let mut body = last.successor(network);
     let entry = tip.member(body.member).with_context(|| format!("{} is not a member", body.member))?;
     body.governance = entry.governance;
@@ -310,11 +300,18 @@ async fn own_card(context: &Context, client: &mut Client) -> anyhow::Result<(Mem
     Ok((member, status.federation.network.parse()?, last))
 }
 
-/// Where the log that is being written would end now.
-async fn own_end(client: &mut Client, member: MemberId, last: &Card) -> anyhow::Result<EndForm> {
+/// Where the log that is being written would end now. What is not settled is lost with it, which `cut` must allow; `when` says in the
+/// refusal when that is right.
+async fn own_end(client: &mut Client, last: &Card, cut: bool, when: &str) -> anyhow::Result<End> {
+    let (member, epoch) = (last.body().member, last.body().epoch);
     let ends: EndsAnswer = client.get(&format!("/v1/ends/{member}")).await?;
-    let end = ends.ends.into_iter().find(|end| end.epoch == last.body().epoch);
-    end.with_context(|| format!("log {} of {member} is not here", last.body().epoch))
+    let end = ends.ends.iter().find(|end| end.epoch == epoch);
+    let end = end.with_context(|| format!("log {epoch} of {member} is not here"))?;
+    if end.held > end.size && !cut {
+        let unsettled = end.held - end.size;
+        bail!("{unsettled} statements are not settled yet; try again in a moment, or with --cut{when}");
+    }
+    Ok(end.parse()?)
 }
 
 /// Keys of an earlier rotation that are in force by now take their place.
@@ -333,12 +330,12 @@ fn promote_those_in_force(context: &Context, last: &Card) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn cited(files: &[PathBuf]) -> anyhow::Result<Vec<hashmesh_protocol::digest::Digest>> {
+fn cited(files: &[PathBuf]) -> anyhow::Result<Vec<Digest>> {
     let mut cited = Vec::new();
     for file in files {
-        let text = crate::folder::read_text(file, armor::MAX_EVIDENCE_FILE as u64)?;
+        let text = read_text(file, armor::MAX_EVIDENCE_FILE as u64)?;
         let bytes = armor::read_evidence(&text).with_context(|| file.display().to_string())?;
-        cited.push(hashmesh_protocol::digest::Digest::of(&[&bytes]));
+        cited.push(Digest::of(&[&bytes]));
     }
     cited.sort();
     cited.dedup();

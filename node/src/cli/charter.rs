@@ -20,6 +20,7 @@ use crate::client::Client;
 use crate::folder::{read_text, write_new};
 pub(super) use propose::card_line;
 pub(super) use sign::{agree, governance_key};
+pub(super) use view::charter_at;
 
 /// Found a federation, change its charter, look at it.
 #[derive(Debug, Subcommand)]

@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use hashmesh_protocol::digest::NetworkId;
-use hashmesh_protocol::governance::Stored;
 use hashmesh_protocol::key::PublicKey;
 use hashmesh_protocol::names::MemberId;
 use hashmesh_protocol::policy::Policy;
 use serde_json::json;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
+use super::joining::invited;
 use super::table::table;
 use super::{Context, Done};
-use crate::clock;
 use crate::config::{Config, node_key};
 use crate::documents::{Found, write_genesis};
 use crate::folder::{at, read_text, replace};
@@ -144,12 +143,7 @@ impl Follow {
         making.file(&folder.policy(), 0o600, Policy::STANDARD.as_bytes())?;
         making.file(&folder.genesis(), 0o644, write_genesis(&genesis).as_bytes())?;
         if let Some(invitation) = found.invitations.iter().find(|invitation| invitation.network == network) {
-            let mut stored = Stored::new(&genesis, clock::now());
-            stored.governance.must_contain(invitation.charter);
-            for document in later.governance() {
-                let _not_yet = stored.governance.take(document);
-            }
-            making.file(&folder.governance(), 0o600, &stored.encode())?;
+            making.file(&folder.governance(), 0o600, &invited(&genesis, invitation, &later).encode())?;
         }
         making.finish();
         let form = json!({ "data": folder.root(), "network": network, "key": key });

@@ -1,13 +1,10 @@
 //! Deleting openings on this node alone.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
-use anyhow::bail;
 use clap::Args;
 use hashmesh_protocol::content_hash::ContentHash;
 
 use super::table::table;
-use super::{Context, Done, write_out};
+use super::{Context, Done, confirm};
 use crate::api::form::{ForgetAnswer, ForgetRequest, ForgottenAnswer};
 use crate::client::Client;
 
@@ -42,14 +39,7 @@ impl Forget {
         if self.list {
             return list(context, &mut client).await;
         }
-        if !self.yes && std::io::stdin().is_terminal() {
-            write_out("This cannot be undone here. Type yes: ")?;
-            let mut answer = String::new();
-            std::io::stdin().lock().read_line(&mut answer)?;
-            if answer.trim() != "yes" {
-                bail!("nothing was deleted");
-            }
-        }
+        confirm(self.yes, "This cannot be undone here.", "nothing was deleted")?;
         let hash = self.hash.map(|hash| hash.to_string());
         let request = ForgetRequest { hash, place: self.place, reason: self.reason.unwrap_or_default() };
         let answer: ForgetAnswer = client.post("/v1/forget", &request).await?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use hashmesh_protocol::armor::{self, Document};
-use hashmesh_protocol::digest::CharterId;
+use hashmesh_protocol::charter::Genesis;
 use hashmesh_protocol::governance::{Host, Invitation, Stored};
 use serde_json::json;
 
@@ -124,14 +124,7 @@ impl Join {
         if let Some(invitation) = invitation {
             let peers = invitation.hosts.iter().filter(|host| host.member != member);
             add_peers(context, peers.map(|host| (host.member, host.places.as_slice())))?;
-            let mut stored = Stored::new(&genesis, clock::now());
-            let pin: CharterId = invitation.charter;
-            stored.governance.must_contain(pin);
-            for document in later.governance() {
-                // What does not hold, or follows what is not here, comes from the members' nodes.
-                let _not_yet = stored.governance.take(document);
-            }
-            GovernanceFile::new(context.folder.governance()).write(&stored)?;
+            GovernanceFile::new(context.folder.governance()).write(&invited(&genesis, invitation, &later))?;
         }
         write_new(&context.folder.genesis(), 0o644, write_genesis(&genesis).as_bytes())?;
         let charter = invitation.map_or(genesis.charter().id(), |invitation| invitation.charter);
@@ -153,4 +146,15 @@ impl Join {
         })?;
         Ok(Done::Whole)
     }
+}
+
+/// What somebody knows of a federation who was invited to it.
+pub(super) fn invited(genesis: &Genesis, invitation: &Invitation, later: &Found) -> Stored {
+    let mut stored = Stored::new(genesis, clock::now());
+    stored.governance.must_contain(invitation.charter);
+    for document in later.governance() {
+        // What does not hold, or follows what is not here, comes from the members' nodes.
+        let _not_yet = stored.governance.take(document);
+    }
+    stored
 }

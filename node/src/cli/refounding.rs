@@ -5,18 +5,18 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use hashmesh_protocol::card::End;
 use hashmesh_protocol::charter::{Charter, OldEnd, Succeeds};
 use hashmesh_protocol::digest::NetworkId;
 use serde_json::json;
 
+use super::charter::charter_at;
 use super::{Context, Done, complain};
-use crate::api::form::{EndsAnswer, GovernanceAnswer, PublishAnswer, StatementForm, StatementsRequest, TextAnswer};
+use crate::api::form::{EndsAnswer, GovernanceAnswer, PublishAnswer, StatementForm, StatementsRequest};
 use crate::client::Client;
 use crate::config::Config;
 use crate::documents::{Found, write_genesis};
 use crate::folder::at;
-use crate::governance::GovernanceFile;
+use crate::governance::in_folder;
 use crate::keys;
 use crate::refounding;
 
@@ -31,13 +31,11 @@ pub(super) async fn succeeds(context: &Context) -> anyhow::Result<(Succeeds, Cha
     for member in old.members.iter().chain(&old.departed) {
         let answer: EndsAnswer = client.get(&format!("/v1/ends/{}", member.id)).await?;
         for end in answer.ends {
-            let end = End { epoch: end.epoch, size: end.size, root: end.root.parse()? };
-            ends.push(OldEnd { member: member.id.parse()?, end });
+            ends.push(OldEnd { member: member.id.parse()?, end: end.parse()? });
         }
     }
     ends.sort_by_key(|old| (old.member, old.end.epoch));
-    let tip: TextAnswer = client.get("/v1/charter/tip").await?;
-    let tip = Found::in_text(&tip.text)?.charter()?.clone();
+    let tip = charter_at(&mut client, "tip").await?;
     Ok((Succeeds { network: old.network.parse()?, charter: tip.id(), ends }, tip))
 }
 
@@ -64,25 +62,18 @@ impl Adopt {
         let new = Found::in_files(&self.files)?.genesis()?;
         let network = new.charter().network();
         ensure!(network == self.network, "these files are of network {network}, not of {}", self.network);
-        let before = Found::in_files(&[folder.genesis()])?.genesis()?;
-        let old = GovernanceFile::new(folder.governance()).load(&before)?;
+        let old = in_folder(folder)?;
+        let before = old.governance.tip().network();
         let Some(succeeds) = &new.charter().body().succeeds else {
             bail!("this charter takes over from no federation")
         };
         ensure!(
-            succeeds.network == before.charter().network(),
-            "this charter takes over from network {}, and this node is in {}",
-            succeeds.network,
-            before.charter().network()
+            succeeds.network == before,
+            "this charter takes over from network {}, and this node is in {before}",
+            succeeds.network
         );
         let Some(card) = new.cards().get(&member) else { bail!("{member} is no founder of it") };
-        let keys = keys::load(folder)?;
-        let signing: Vec<_> = keys.signing().map(|key| key.public()).collect();
-        let body = card.body();
-        if !signing.contains(&body.log)
-            || !signing.contains(&body.witness)
-            || !body.nodes.contains(&keys.node_on(Some(card)).public())
-        {
+        if keys::load(folder)?.missing_on(card).is_some() {
             bail!("the card of {member} in these files has other keys than this folder");
         }
         let list = refounding::own_list(folder, &old, member, succeeds)?;

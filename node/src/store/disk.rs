@@ -617,9 +617,7 @@ impl Archive for DiskArchive {
             bundles.openings = erasures.hide(log.epoch, from, bundles.count, bundles.openings);
         }
         let local = self.holes.read().local_in(log, from..from + bundles.count);
-        if !local.is_empty() {
-            bundles.openings = without(&bundles.openings, from, &local);
-        }
+        bundles.openings = bundle::without(bundles.openings, from, local);
         Ok(bundles)
     }
 
@@ -649,15 +647,6 @@ impl Archive for DiskArchive {
         }
         Ok(hashes[0])
     }
-}
-
-/// Openings from a leaf on, without those of some, which ascend.
-fn without(openings: &[u8], from: u64, hidden: &[u64]) -> Vec<u8> {
-    let mut left = Vec::with_capacity(openings.len());
-    for (index, opening) in (from..).zip(bundle::entries(openings).flatten()) {
-        bundle::push(&mut left, if hidden.binary_search(&index).is_ok() { &[] } else { opening });
-    }
-    left
 }
 
 /// From now on, by this node's own decision.

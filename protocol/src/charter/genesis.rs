@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Approval, Charter, CharterBody, CharterError, FORMAT, Label, Member, Parameters, Ratio, Succeeds, Witnesses,
 };
-use crate::card::{Application, Card};
+use crate::card::Card;
 use crate::names::{FederationName, MemberId};
 
 /// Why a federation cannot begin like this.
@@ -61,14 +61,9 @@ pub fn refound(
     parameters: Parameters,
     succeeds: Option<Succeeds>,
 ) -> Result<Charter, GenesisError> {
-    let mut members = Vec::new();
-    for (id, card) in by_member(cards)? {
-        let body = card.body();
-        let Some(Application { name, jurisdiction }) = body.application.clone() else {
-            return Err(GenesisError::LaterCard(id));
-        };
-        members.push(Member { id, name, jurisdiction, governance: body.governance, card: card.id() });
-    }
+    let cards = by_member(cards)?.into_iter();
+    let members = cards.map(|(id, card)| Member::of(card).ok_or(GenesisError::LaterCard(id)));
+    let members = members.collect::<Result<Vec<_>, _>>()?;
     labels.sort_by_key(|label| label.code);
     let witnesses = Witnesses::standard(members.iter().map(|member| member.id).take(super::MAX_WITNESSES).collect());
     let charter = Charter::new(CharterBody {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use hashmesh_protocol::card::{Card, End};
+use hashmesh_protocol::armor::{self, Document};
+use hashmesh_protocol::card::Card;
 use hashmesh_protocol::charter::{Charter, CharterBody, Departed, Departure, Member, Ratio, Witnesses, differences};
 use hashmesh_protocol::digest::CardId;
 use hashmesh_protocol::key::PublicKey;
@@ -13,15 +14,14 @@ use serde_json::json;
 
 use super::super::founding::{read_labels, set_limits};
 use super::super::{Context, Done, write_out};
-use super::view::text;
-use super::{sign, submit};
-use crate::api::form::{EndsAnswer, TextAnswer, TextRequest};
+use super::sign::vote_at_once;
+use super::view::charter_at;
+use crate::api::form::{EndForm, EndsAnswer, TextAnswer, TextRequest};
 use crate::client::Client;
 use crate::config::node_key;
 use crate::documents::Found;
 use crate::folder::write_new;
 use crate::keys;
-use hashmesh_protocol::armor::Document;
 
 /// Draw up the next charter, by what is to change.
 ///
@@ -100,8 +100,7 @@ where
 impl Propose {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         let mut client = Client::admin(&context.folder).await?;
-        let answer: TextAnswer = client.get("/v1/charter/tip").await?;
-        let tip = Found::in_text(&answer.text)?.charter()?.clone();
+        let tip = charter_at(&mut client, "tip").await?;
         let mut body = tip.successor();
         let mut cards = Vec::new();
         self.change_members(&mut client, &tip, &mut body, &mut cards).await?;
@@ -119,14 +118,10 @@ impl Propose {
         let documents: Vec<Document> = std::iter::once(Document::Charter(Box::new(charter.clone())))
             .chain(cards.into_iter().map(Box::new).map(Document::Card))
             .collect();
-        let request = TextRequest { charter: None, text: Some(text(&documents)) };
+        let request = TextRequest { charter: None, text: Some(armor::write(&documents)) };
         let answer: TextAnswer = client.post("/v1/proposal", &request).await?;
         if let Some(path) = &self.key {
-            let found = Found::in_text(&answer.text)?;
-            let Some(bundle) = found.proposals.first() else { bail!("the node has answered with no proposal") };
-            let key = keys::load_one(path)?;
-            let (_, text) = sign::vote(context, bundle, &key, path, self.yes)?;
-            return submit(context, text, false).await;
+            return vote_at_once(context, &answer.text, &keys::load_one(path)?, path, self.yes).await;
         }
         let (version, attempt) = (charter.body().version, charter.body().attempt);
         let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{version}-{attempt}.proposal")));
@@ -154,15 +149,12 @@ impl Propose {
         cards: &mut Vec<Card>,
     ) -> anyhow::Result<()> {
         for card in Found::in_files(&self.admit)?.cards {
-            let Some(application) = card.body().application.clone() else {
-                bail!("the card of {} is not its first one", card.body().member);
-            };
-            let (name, jurisdiction) = (application.name, application.jurisdiction);
-            let (id, governance) = (card.body().member, card.body().governance);
+            let id = card.body().member;
+            let member = Member::of(&card).with_context(|| format!("the card of {id} is not its first one"))?;
             if tip.member(id).is_some() {
                 bail!("{id} is a member already");
             }
-            body.members.push(Member { id, name, jurisdiction, governance, card: card.id() });
+            body.members.push(member);
             cards.push(card);
         }
         body.members.sort_by_key(|member| member.id);
@@ -176,9 +168,7 @@ impl Propose {
             let line = card_line(client, id).await?;
             let last = line.last().with_context(|| format!("no card of {id} is here"))?;
             let ends: EndsAnswer = client.get(&format!("/v1/ends/{id}")).await?;
-            let ends =
-                ends.ends.iter().map(|end| Ok(End { epoch: end.epoch, size: end.size, root: end.root.parse()? }));
-            let ends = ends.collect::<anyhow::Result<Vec<_>>>()?;
+            let ends = ends.ends.iter().map(EndForm::parse).collect::<Result<Vec<_>, _>>()?;
             if kind == Departure::Left && !last.body().leaving {
                 bail!("{id} has not said that it leaves (hashmesh leave); --expel or --resolve need no card of its");
             }

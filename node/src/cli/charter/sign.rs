@@ -1,7 +1,6 @@
 //! Signing with a governance key: on a machine that may have no node and no network (SPEC 21.6).
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -16,9 +15,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::super::founding::governance_folder;
-use super::super::{Context, Done, write_out};
-use super::view::{describe, proposal};
-use crate::api::form::TextAnswer;
+use super::super::{Context, Done, confirm, write_out};
+use super::view::{charter_at, describe, proposal};
+use crate::api::form::GovernanceAnswer;
 use crate::client::Client;
 use crate::clock;
 use crate::documents::Found;
@@ -54,11 +53,9 @@ impl Sign {
         let is_id = self.charter.bytes().all(|c| c.is_ascii_hexdigit()) && !Path::new(&self.charter).exists();
         if is_id {
             let mut client = Client::admin(&context.folder).await?;
-            let answer = proposal(&mut client, &self.charter).await?;
-            let found = Found::in_text(&answer.text)?;
-            let Some(bundle) = found.proposals.first() else { bail!("the node has answered with no proposal") };
-            let (_, text) = vote(context, bundle, &key, &path, self.yes)?;
-            return super::submit(context, text, false).await;
+            let answer: GovernanceAnswer = client.get("/v1/governance").await?;
+            let text = proposal(&mut client, &answer.proposals, &self.charter).await?;
+            return vote_at_once(context, &text, &key, &path, self.yes).await;
         }
         let found = Found::in_files(&[&self.charter])?;
         let (member, charter, text) = match found.proposals.as_slice() {
@@ -95,13 +92,9 @@ impl Withdraw {
         let path = governance_key(context, self.key.as_ref());
         let key = keys::load_one(&path)?;
         let mut client = Client::admin(&context.folder).await?;
-        let held = async |client: &mut Client, id: CharterId| {
-            let answer: TextAnswer = client.get(&format!("/v1/charter/{id}")).await?;
-            anyhow::Ok(Found::in_text(&answer.text)?.charter()?.clone())
-        };
-        let proposed = held(&mut client, self.id).await?;
+        let proposed = charter_at(&mut client, self.id).await?;
         let Some(parent) = proposed.body().previous else { bail!("version 0 is no proposal") };
-        let parent = held(&mut client, parent).await?;
+        let parent = charter_at(&mut client, parent).await?;
         let member = parent.body().members.iter().find(|member| member.governance == key.public());
         let Some(member) = member else { bail!("the key in {} has no vote on it", path.display()) };
         let withdrawal = Withdrawal::sign(parent.network(), self.id, member.id, &key);
@@ -137,9 +130,23 @@ fn begin(
     Ok((member.id, charter.id(), armor::write(&[Document::Approval(approval)])))
 }
 
+/// Signs a proposal as the running node has made it, and hands the signature in there.
+pub(super) async fn vote_at_once(
+    context: &Context,
+    proposal: &str,
+    key: &SecretKey,
+    path: &Path,
+    yes: bool,
+) -> anyhow::Result<Done> {
+    let found = Found::in_text(proposal)?;
+    let Some(bundle) = found.proposals.first() else { bail!("the node has answered with no proposal") };
+    let (_, text) = vote(context, bundle, key, path, yes)?;
+    super::submit(context, text, false).await
+}
+
 /// Signs a proposal: the vote of a member, or the consent of a key that is new in it. The text has the proposal too, so that
 /// whoever gets it needs nothing else.
-pub(super) fn vote(
+fn vote(
     context: &Context,
     bundle: &Bundle,
     key: &SecretKey,
@@ -183,13 +190,7 @@ pub(super) fn vote(
 
 /// Asks a person, if there is one.
 pub(in super::super) fn agree(yes: bool) -> anyhow::Result<()> {
-    if yes || !std::io::stdin().is_terminal() {
-        return Ok(());
-    }
-    write_out("Sign this? Type yes: ")?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() == "yes" { Ok(()) } else { bail!("not signed") }
+    confirm(yes, "Sign this?", "not signed")
 }
 
 /// What was voted for with a key, locked: two at a time could each think that it is the first.

@@ -1,11 +1,11 @@
 //! Looking at charters, in files and at the running node.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use hashmesh_protocol::armor::{self, Document};
 use hashmesh_protocol::charter::{Charter, differences};
 use hashmesh_protocol::digest::CharterId;
 use hashmesh_protocol::names::MemberId;
@@ -18,13 +18,19 @@ use crate::api::form::{GovernanceAnswer, ProposalForm, RECENT, TextAnswer, TextR
 use crate::client::Client;
 use crate::documents::Found;
 
-/// A proposal at the running node, by its id or the beginning of it, with everything that a governance key needs to know.
-pub(super) async fn proposal(client: &mut Client, id: &str) -> anyhow::Result<TextAnswer> {
-    let answer: GovernanceAnswer = client.get("/v1/governance").await?;
-    let alike: Vec<_> = answer.proposals.iter().filter(|proposal| proposal.id.starts_with(id)).collect();
+/// A charter that the running node holds, by its id; the one in force is `tip`.
+pub(in super::super) async fn charter_at(client: &mut Client, id: impl Display) -> anyhow::Result<Charter> {
+    let answer: TextAnswer = client.get(&format!("/v1/charter/{id}")).await?;
+    Ok(Found::in_text(&answer.text)?.charter()?.clone())
+}
+
+/// One of the running node's proposals, by its id or the beginning of it, with everything that a governance key needs to know.
+pub(super) async fn proposal(client: &mut Client, held: &[ProposalForm], id: &str) -> anyhow::Result<String> {
+    let alike: Vec<_> = held.iter().filter(|proposal| proposal.id.starts_with(id)).collect();
     let [proposal] = alike.as_slice() else { bail!("{} proposals have an id that begins with {id:?}", alike.len()) };
     let request = TextRequest { charter: Some(proposal.id.clone()), text: None };
-    Ok(client.post("/v1/proposal", &request).await?)
+    let answer: TextAnswer = client.post("/v1/proposal", &request).await?;
+    Ok(answer.text)
 }
 
 /// Show what is proposed: what it changes, who has signed, what is missing.
@@ -50,9 +56,9 @@ impl Pending {
             bail!("no proposal has an id that begins with {id:?}; hashmesh charter pending shows all");
         }
         if let (Some(id), Some(output)) = (&self.id, &self.output) {
-            let bundle = proposal(&mut client, id).await?;
+            let text = proposal(&mut client, &answer.proposals, id).await?;
             let then = "Sign it where the governance key is (hashmesh charter sign FILE), and hand the signature in (charter submit).";
-            return written(context, output, &bundle.text, "proposal", then);
+            return written(context, output, &text, "proposal", then);
         }
         context.print(&proposals, || match proposals.as_slice() {
             [] => "nothing is proposed\n".to_owned(),
@@ -268,8 +274,7 @@ impl Diff {
 async fn find(context: &Context, name: &str) -> anyhow::Result<(Option<Charter>, Charter)> {
     if name.parse::<CharterId>().is_ok() {
         let mut client = Client::admin(&context.folder).await?;
-        let answer: TextAnswer = client.get(&format!("/v1/charter/{name}")).await?;
-        return Ok((None, Found::in_text(&answer.text)?.charter()?.clone()));
+        return Ok((None, charter_at(&mut client, name).await?));
     }
     let found = Found::in_files(&[name])?;
     match found.proposals.as_slice() {
@@ -319,9 +324,4 @@ pub(super) async fn health(context: &Context) -> anyhow::Result<Done> {
         )
     })?;
     Ok(Done::Whole)
-}
-
-/// The text of documents.
-pub(super) fn text(documents: &[Document]) -> String {
-    armor::write(documents)
 }

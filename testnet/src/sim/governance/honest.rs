@@ -149,10 +149,7 @@ impl World<'_> {
 }
 
 fn admit(body: &mut CharterBody, card: &Card) {
-    let (id, governance) = (card.body().member, card.body().governance);
-    let application = card.body().application.clone().expect("a first card");
-    let (name, jurisdiction) = (application.name, application.jurisdiction);
-    body.members.push(Entry { id, name, jurisdiction, governance, card: card.id() });
+    body.members.push(Entry::of(card).expect("a first card"));
     body.members.sort_by_key(|member| member.id);
 }
 
