@@ -48,7 +48,7 @@ use crate::pen::Pen;
 use crate::quarantine::{Pace, Quarantine};
 use crate::sentence::sentence;
 use crate::signer::{Signer, SignerError};
-use crate::store::{DiskStore, HeadsFile, Store, StoreError, load, unless_damaged};
+use crate::store::{DiskStore, HeadsFile, StoreError, load, unless_damaged};
 use crate::{clock, keys::random};
 
 /// How long connections may take to finish once the node is told to stop.
@@ -478,8 +478,6 @@ impl Loaded {
                 tracing::info!(statements = count, "loading");
             }
         })?;
-        let in_hold = store.archive().in_hold(|hash| forgotten.has(hash))?;
-        store.forget(&in_hold)?;
         for (log, size) in &loaded.cut {
             tracing::warn!(%log, size, "the last write had not reached the disk whole; nobody was told of what is gone");
         }

@@ -340,13 +340,11 @@ impl Driver {
                     this.curator.settle(log, size).for_each(changed);
                 }),
                 Effect::Show(admitted) => {
-                    let log = admitted.entries.log();
-                    let entries = admitted.entries.iter().map(|(index, entry)| (log, index, entry));
-                    further.append(&mut self.leave_out(entries));
+                    further.append(&mut self.leave_out(admitted.entries.log(), admitted.entries.iter()));
                     self.show(&admitted.entries);
                 }
                 Effect::ShowOpening(late) => {
-                    further.append(&mut self.leave_out([(late.log(), late.index(), late.entry())].into_iter()));
+                    further.append(&mut self.leave_out(late.log(), [(late.index(), late.entry())].into_iter()));
                     self.showing(|this, changed| this.curator.open(&late, changed));
                 }
                 Effect::Reply { publication, outcome } => self.callers.tell(publication, outcome),
@@ -445,15 +443,13 @@ impl Driver {
     }
 
     /// What was committed while it was decided that such is not held here.
-    fn leave_out<'a>(&mut self, entries: impl Iterator<Item = (LogId, u64, &'a Entry)>) -> Vec<Effect> {
-        let left_over = |(log, index, entry): (LogId, u64, &Entry)| {
-            let hash = entry.hash()?;
-            self.store.is_left_over(log, index, &hash).then_some((log, index))
-        };
-        match entries.filter_map(left_over).collect::<Vec<_>>() {
-            left_over if left_over.is_empty() => Vec::new(),
-            left_over => self.engine.step(Input::Forget(left_over), clock::now()),
+    fn leave_out<'a>(&mut self, log: LogId, entries: impl Iterator<Item = (u64, &'a Entry)>) -> Vec<Effect> {
+        let left_over = self.store.left_over(log, entries);
+        if left_over.is_empty() {
+            return Vec::new();
         }
+        let places = left_over.into_iter().map(|index| (log, index)).collect();
+        self.engine.step(Input::Forget(places), clock::now())
     }
 
     fn show(&mut self, entries: &Entries) {

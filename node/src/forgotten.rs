@@ -83,8 +83,12 @@ impl Forgotten {
 
     /// Whether a value is not held here.
     pub fn has(&self, hash: &ContentHash) -> bool {
-        let values = self.values.load();
-        !values.is_empty() && values.contains_key(&self.digest(hash))
+        self.values.load().contains_key(&self.digest(hash))
+    }
+
+    /// Whether everything is held here.
+    pub fn is_empty(&self) -> bool {
+        self.values.load().is_empty()
     }
 
     /// How many values are not held here.

@@ -18,9 +18,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
-use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::cosignature::{SettledCheckpoint, SettlementError};
-use hashmesh_protocol::entries::{EntriesError, LateOpening};
+use hashmesh_protocol::entries::{EntriesError, Entry, LateOpening};
 use hashmesh_protocol::evidence::{Evidence, EvidenceError};
 use hashmesh_protocol::ledger::{Admitted, Damage, Mark};
 use hashmesh_protocol::names::LogId;
@@ -81,9 +80,12 @@ pub trait Store: Archive<Error = StoreError> + Sized + Sync {
     /// hidden at once, and gone with the next [`shred`](Self::shred).
     fn forget(&mut self, places: &[(LogId, u64)]) -> Result<(), StoreError>;
 
-    /// Whether the opening of a leaf, of this hash, is still stored although such are not to be held: it was committed while that
+    /// Of which of these leaves of a log the opening is still stored although such are not to be held: it was committed while that
     /// was decided, or the process ended in between.
-    fn is_left_over(&self, log: LogId, index: u64, hash: &ContentHash) -> bool;
+    fn left_over<'a>(&self, log: LogId, entries: impl Iterator<Item = (u64, &'a Entry)>) -> Vec<u64>;
+
+    /// The same of what its authors have erased and is not deleted yet: nothing else knows what it is about.
+    fn left_over_in_hold(&self) -> Result<Vec<(LogId, u64)>, StoreError>;
 
     /// All that it does not hold by its own decision.
     fn all_forgotten(&self) -> Vec<(LogId, u64)>;

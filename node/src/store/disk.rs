@@ -17,7 +17,7 @@ use hashmesh_protocol::checkpoint::SignedCheckpoint;
 use hashmesh_protocol::content_hash::{ContentHash, HashKind};
 use hashmesh_protocol::cosignature::SettledCheckpoint;
 use hashmesh_protocol::digest::Digest;
-use hashmesh_protocol::entries::{Entries, MAX_LEAVES};
+use hashmesh_protocol::entries::{Entries, Entry, MAX_LEAVES};
 use hashmesh_protocol::erasure::Erasures;
 use hashmesh_protocol::evidence::{Accused, Evidence};
 use hashmesh_protocol::ledger::{Admitted, Mark};
@@ -152,8 +152,13 @@ impl DiskStore {
         self.forgotten = Some(forgotten);
     }
 
-    fn is_forgotten(&self, hash: &ContentHash) -> bool {
-        self.forgotten.as_ref().is_some_and(|forgotten| forgotten.has(hash))
+    /// What must not be held, if there is anything: opened hashes are looked at only then.
+    fn forgotten(&self) -> Option<&Forgotten> {
+        self.forgotten.as_deref().filter(|forgotten| !forgotten.is_empty())
+    }
+
+    fn must_not_hold(&self, entry: &Entry) -> bool {
+        self.forgotten().is_some_and(|forgotten| entry.hash().is_some_and(|hash| forgotten.has(&hash)))
     }
 
     /// The store, for reading.
@@ -228,7 +233,7 @@ impl DiskStore {
         written.openings.append(number, entries.openings(), &mut writes.openings);
         self.add_holes(entries, &mut writes.holes)?;
         // What is not to be held lies here for a moment, hidden, and goes with the next deletion.
-        let forgotten = entries.iter().filter(|(_, entry)| entry.hash().is_some_and(|hash| self.is_forgotten(&hash)));
+        let forgotten = entries.iter().filter(|(_, entry)| self.must_not_hold(entry));
         writes.holes.extend(forgotten.map(|(index, _)| (log, index, local_hole())));
         let written = self.written.get_mut(&log).expect("it has a number");
         let mark = Mark { size: entries.end(), root: admitted.root };
@@ -444,7 +449,7 @@ impl Store for DiskStore {
         for record in records {
             match record {
                 Record::Leaves(admitted) => self.add_leaves(admitted, &mut writes)?,
-                Record::Opening(late) if late.entry().hash().is_some_and(|hash| self.is_forgotten(&hash)) => {
+                Record::Opening(late) if self.must_not_hold(late.entry()) => {
                     self.number(late.log())?;
                     writes.holes.push((late.log(), late.index(), Hole { gone: true, ..local_hole() }));
                 }
@@ -499,6 +504,9 @@ impl Store for DiskStore {
     }
 
     fn forget(&mut self, places: &[(LogId, u64)]) -> Result<(), StoreError> {
+        if places.is_empty() {
+            return Ok(());
+        }
         for (log, _) in places {
             self.number(*log)?;
         }
@@ -510,8 +518,16 @@ impl Store for DiskStore {
         Ok(())
     }
 
-    fn is_left_over(&self, log: LogId, index: u64, hash: &ContentHash) -> bool {
-        self.is_forgotten(hash) && !self.archive.is_not_held(log, index)
+    fn left_over<'a>(&self, log: LogId, entries: impl Iterator<Item = (u64, &'a Entry)>) -> Vec<u64> {
+        if self.forgotten().is_none() {
+            return Vec::new();
+        }
+        let over = entries.filter(|(index, entry)| self.must_not_hold(entry) && !self.archive.is_not_held(log, *index));
+        over.map(|(index, _)| index).collect()
+    }
+
+    fn left_over_in_hold(&self) -> Result<Vec<(LogId, u64)>, StoreError> {
+        self.forgotten().map_or_else(|| Ok(Vec::new()), |forgotten| self.archive.in_hold(|hash| forgotten.has(hash)))
     }
 
     fn all_forgotten(&self) -> Vec<(LogId, u64)> {
@@ -679,17 +695,20 @@ impl DiskArchive {
 
     /// The erased openings, not deleted yet, of a content hash like this. The catalog does not know them after a restart.
     pub fn in_hold(&self, is_wanted: impl Fn(&ContentHash) -> bool) -> Result<Vec<(LogId, u64)>, StoreError> {
+        let is_wanted = |opening: &[u8]| {
+            let Ok(opening) = Opening::decode(opening) else { return false };
+            HashKind::ALL.into_iter().filter_map(|kind| opening.content_hash(kind)).any(|hash| is_wanted(&hash))
+        };
         let held = self.holes.read().in_hold();
         let mut wanted = Vec::new();
-        for (log, index) in held {
+        for in_row in held.chunk_by(|(log, index), (other, next)| log == other && index / GROUP == next / GROUP) {
+            let (log, group) = (in_row[0].0, in_row[0].1 / GROUP);
             let Some(number) = self.number(log) else { continue };
-            let row = self.opening_row(number, index / GROUP)?;
-            let at = usize::try_from(index % GROUP).expect("less than a row");
-            let Some(Ok(opening)) = bundle::entries(&row).nth(at) else { continue };
-            let Ok(opening) = Opening::decode(opening) else { continue };
-            if HashKind::ALL.into_iter().filter_map(|kind| opening.content_hash(kind)).any(|hash| is_wanted(&hash)) {
-                wanted.push((log, index));
-            }
+            let row = self.opening_row(number, group)?;
+            let openings: BTreeMap<u64, &[u8]> =
+                (group * GROUP..).zip(bundle::entries(&row).map_while(Result::ok)).collect();
+            let here = in_row.iter().filter(|(_, index)| openings.get(index).is_some_and(|opening| is_wanted(opening)));
+            wanted.extend(here);
         }
         Ok(wanted)
     }

@@ -64,9 +64,7 @@ pub fn load<S: Store>(
         }
         let mut show = |admitted: &Admitted| {
             store.restored(admitted);
-            let hashes = admitted.entries.iter().filter_map(|(index, entry)| Some((index, entry.hash()?)));
-            let over = hashes.filter(|(index, hash)| store.is_left_over(log, *index, hash));
-            left_over.extend(over.map(|(index, _)| (log, index)));
+            left_over.extend(store.left_over(log, admitted.entries.iter()).into_iter().map(|index| (log, index)));
             curator.show(&admitted.entries, |_| ());
             progress(admitted.entries.end() - admitted.entries.first());
         };
@@ -94,6 +92,7 @@ pub fn load<S: Store>(
             let _nobody_asks_yet = curator.settle(log, ledger.log(log).map_or(0, Log::settled_size));
         }
     }
+    left_over.append(&mut store.left_over_in_hold()?);
     store.forget(&left_over)?;
     left_over.iter().for_each(|(log, index)| ledger.forget(*log, *index));
     let mut evidence = Vec::new();

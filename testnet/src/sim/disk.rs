@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use hashmesh::store::{Record, Store, StoreError, StoredLog};
 use hashmesh_protocol::bundle;
 use hashmesh_protocol::checkpoint::SignedCheckpoint;
-use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::digest::Digest;
+use hashmesh_protocol::entries::Entry;
 use hashmesh_protocol::erasure::Erasures;
 use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::ledger::{Admitted, Mark};
@@ -193,9 +193,13 @@ impl Store for Disk {
         Ok(due.len() as u64)
     }
 
-    fn is_left_over(&self, _: LogId, _: u64, _: &ContentHash) -> bool {
-        // Decisions are made at places here, not of hashes.
-        false
+    // Decisions are made at places here, not of hashes.
+    fn left_over<'a>(&self, _: LogId, _: impl Iterator<Item = (u64, &'a Entry)>) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn left_over_in_hold(&self) -> Result<Vec<(LogId, u64)>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn forget(&mut self, places: &[(LogId, u64)]) -> Result<(), StoreError> {
