@@ -56,6 +56,9 @@ pub struct Vote {
     pub charter: CharterId,
     /// When, by the clock of the machine with the key.
     pub at: Timestamp,
+    /// For how long it excludes votes on rivals, in milliseconds: `relock` of the charter before. Were that looked up later, a charter
+    /// that shortens it would set voters free too early.
+    pub relock: u64,
 }
 
 /// Why a charter must not be signed, or not yet. Each variant is one rule.
@@ -131,13 +134,19 @@ impl Ballot {
             return Err(VoteRefusal::NoVoter(self.member));
         }
         let body = child.body();
-        let vote =
-            Vote { previous: parent.id(), version: body.version, attempt: body.attempt, charter: child.id(), at: now };
+        let vote = Vote {
+            previous: parent.id(),
+            version: body.version,
+            attempt: body.attempt,
+            charter: child.id(),
+            at: now,
+            relock: parent.body().parameters.relock,
+        };
         if self.votes.iter().any(|known| known.charter == vote.charter) {
             return Ok(self.clone());
         }
         self.check_attempt(&vote, bundle)?;
-        self.check_lock(&vote, parent, now)?;
+        self.check_lock(&vote, now)?;
         check_cool_down(bundle, parent, now)?;
         let mut next = self.clone();
         next.votes.retain(|old| old.version.saturating_add(REMEMBERED) >= vote.version);
@@ -165,10 +174,10 @@ impl Ballot {
     }
 
     /// Having voted on a version, a member votes for `relock` on no other child of that version's parents, nor on earlier ones.
-    fn check_lock(&self, vote: &Vote, parent: &Charter, now: Timestamp) -> Result<(), VoteRefusal> {
-        let relock = Duration::from_millis(parent.body().parameters.relock);
+    fn check_lock(&self, vote: &Vote, now: Timestamp) -> Result<(), VoteRefusal> {
         let excludes = |old: &&Vote| old.version >= vote.version && old.previous != vote.previous;
-        let locked = self.votes.iter().filter(excludes).map(|old| (old, relock.saturating_sub(now.since(old.at))));
+        let left = |old: &Vote| Duration::from_millis(old.relock).saturating_sub(now.since(old.at));
+        let locked = self.votes.iter().filter(excludes).map(|old| (old, left(old)));
         match locked.max_by_key(|(_, left)| *left).filter(|(_, left)| !left.is_zero()) {
             Some((old, left)) => Err(VoteRefusal::Locked { charter: old.charter, left }),
             None => Ok(()),

@@ -10,11 +10,12 @@ use crate::digest::{CardId, CharterId};
 use crate::key::PublicKey;
 use crate::names::MemberId;
 
-/// Most proposals that are held at once: a guess, far above what people can discuss.
-const MAX_OPEN: usize = 64;
+/// Most proposals that are held at once: far above what people can discuss, and as many as those who vote for everything can keep alive
+/// ([`MAX_BACKED`] each) where they are few enough to prove nothing, in federations of up to 190 members.
+pub(super) const MAX_OPEN: usize = 256;
 
 /// Most bytes of proposals, signatures not counted.
-const MAX_OPEN_BYTES: usize = 8 * 1024 * 1024;
+const MAX_OPEN_BYTES: usize = 16 * 1024 * 1024;
 
 /// Most proposals with one parent that one member can keep alive: of those that it has voted for, those of the highest attempts.
 pub(super) const MAX_BACKED: usize = 4;

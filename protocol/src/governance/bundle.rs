@@ -20,7 +20,7 @@ const FORMAT: u64 = 1;
 pub const MAX_BUNDLE: usize = 8 * 1024 * 1024;
 
 /// Most other proposals in a bundle.
-const MAX_CANDIDATES: usize = 64;
+const MAX_CANDIDATES: usize = super::bounds::MAX_OPEN;
 
 /// A proposal, and what is known of the moment in which it is to be signed. Holding one proves that it may follow the charter that
 /// it brings along, and that every signature in it holds. That this charter is in force, and since when, is the word of

@@ -741,7 +741,8 @@ fn a_ballot_keeps_an_honest_member_from_signing_two_histories() {
     let again = voted.judge(&bundle(&governance, &other, start), &key, after);
     assert_eq!(again, Err(VoteRefusal::Voted { attempt: 0, other: one.id() }));
 
-    let higher = noted(root, 1, "higher");
+    // It shortens `relock`, which sets nobody free who has voted before.
+    let higher = amend(root, |body| (body.attempt, body.parameters.relock) = (1, parameters.relock / 2));
     let unseen = voted.judge(&bundle(&governance, &higher, start), &key, after);
     assert_eq!(unseen, Err(VoteRefusal::NoLowerAttempt(1)));
     governance.take_charter(one.clone(), world.sign(&one, &["acme"]), Vec::new()).unwrap();
@@ -760,8 +761,9 @@ fn a_ballot_keeps_an_honest_member_from_signing_two_histories() {
     sign(&mut governance, &higher);
     assert_eq!(governance.tip().id(), higher.id());
     let rival = bundle(&governance, &noted(&higher, 0, "rival"), after);
-    let locked = signed.judge(&rival, &key, later(3 * parameters.cool_down));
-    assert!(matches!(locked, Err(VoteRefusal::Locked { charter, .. }) if charter == child.id()), "{locked:?}");
+    let locked = signed.judge(&rival, &key, later(2 * parameters.cool_down + parameters.relock - hour));
+    let left = std::time::Duration::from_millis(hour);
+    assert_eq!(locked, Err(VoteRefusal::Locked { charter: child.id(), left }));
     assert!(signed.judge(&rival, &key, later(2 * parameters.cool_down + parameters.relock)).is_ok());
 }
 
