@@ -526,6 +526,14 @@ fn a_vote_can_be_withdrawn_and_stays_a_vote() {
     net.submits("carol", vec![document(&charter, &["bob", "carol"], &[])]);
     net.settle();
     assert_eq!(tip(&net, "mallory").id(), charter.id());
+    // It is no proposal any more: whether somebody had heard of the withdrawal makes no difference, to others or after a restart.
+    let stands = |net: &Sim, node: &str| net.node(node).engine().unwrap().governance().governance.position();
+    let before = stands(&net, "alice");
+    net.crash("alice");
+    net.start("alice");
+    for node in MEMBERS {
+        assert_eq!(stands(&net, node), before, "{node}");
+    }
 }
 
 /// SPEC 21.13: a flag day is a vote. A node that is too old for it takes up no more charters, says so, and goes on with everything else.

@@ -144,11 +144,12 @@ fn write_out(text: &str) -> anyhow::Result<()> {
 
 /// Asks a person to type yes, if there is one and `yes` does not say it already.
 fn confirm(yes: bool, question: &str, if_not: &str) -> anyhow::Result<()> {
-    use std::io::{BufRead as _, IsTerminal as _};
+    use std::io::{BufRead as _, IsTerminal as _, Write as _};
     if yes || !std::io::stdin().is_terminal() {
         return Ok(());
     }
-    write_out(&format!("{question} Type yes: "))?;
+    // Not buffered, and no part of the result.
+    std::io::stderr().write_all(format!("{question} Type yes: ").as_bytes())?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     anyhow::ensure!(answer.trim() == "yes", "{if_not}");

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use hashmesh_protocol::card::Card;
 use hashmesh_protocol::catalog::{ContentId, Curator};
 use hashmesh_protocol::charter::Charter;
 use hashmesh_protocol::engine::{Alarm, Effect, Engine, Input, Outcome, Status, Ungoverned};
@@ -221,6 +222,7 @@ impl Driver {
                 ticked = Some(Instant::now());
                 unseen = true;
                 self.handle(vec![Input::Tick])?;
+                self.take_identity()?;
             }
             if unseen && shared.elapsed() >= SHARED {
                 shared = Instant::now();
@@ -389,9 +391,8 @@ impl Driver {
     /// Reads the keys again if a card names others than are held: they may lie beside the old ones.
     fn load_keys(&mut self, federation: &Federation) -> Vec<Effect> {
         let Some(pen) = &mut self.pen else { return Vec::new() };
-        let Some(card) = federation.card(pen.member) else { return Vec::new() };
-        let known = pen.known();
-        if [card.body().log, card.body().witness].iter().all(|key| known.contains(key)) {
+        let Some(card) = federation.card(pen.member).map(Card::body) else { return Vec::new() };
+        if pen.keys.holds_all(card.nodes.iter().chain([&card.log, &card.witness])) {
             return Vec::new();
         }
         match keys::load(&self.folder) {
@@ -400,6 +401,24 @@ impl Driver {
         }
         let known = pen.known();
         self.engine.step(Input::Keys(known), clock::now())
+    }
+
+    /// Takes the newer node key on this member's card once peers know that card: sooner, they would turn it away. The present
+    /// one is kept no longer than it is on a card.
+    fn take_identity(&mut self) -> Result<(), DriverError> {
+        let (Some(pen), Some(announcer)) = (&self.pen, &mut self.announcer) else { return Ok(()) };
+        let federation = self.engine.federation();
+        let newer = pen.keys.node_on(federation.card(pen.member));
+        let (old, new) = (announcer.node.public(), newer.public());
+        let is_on_a_card = |node| federation.nodes().contains_key(node);
+        if new == old || !is_on_a_card(&new) || (is_on_a_card(&old) && !self.engine.agrees_with_peers()) {
+            return Ok(());
+        }
+        let newer = newer.clone();
+        announcer.node = newer.clone();
+        self.announce()?;
+        self.net.rename(newer);
+        Ok(())
     }
 
     fn announce(&mut self) -> Result<(), DriverError> {

@@ -1,11 +1,12 @@
 //! Key files: the three working keys of a node, and the governance key apart from them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hashmesh_protocol::card::{Card, MemberKeys};
 use hashmesh_protocol::federation::Federation;
-use hashmesh_protocol::key::{KeyError, SecretKey};
+use hashmesh_protocol::key::{KeyError, PublicKey, SecretKey};
 
 use crate::folder::{Folder, FolderError, at, read_secret, sync_parent};
 use crate::making::Making;
@@ -41,6 +42,13 @@ impl NodeKeys {
     /// The keys that sign: old and new.
     pub fn signing(&self) -> impl Iterator<Item = &SecretKey> {
         [&self.log, &self.witness].into_iter().chain(&self.next.log).chain(&self.next.witness)
+    }
+
+    /// Whether all of these are among them.
+    pub fn holds_all<'a>(&self, keys: impl IntoIterator<Item = &'a PublicKey>) -> bool {
+        let held = self.signing().chain([&self.node]).chain(&self.next.node);
+        let held: BTreeSet<PublicKey> = held.map(SecretKey::public).collect();
+        keys.into_iter().all(|key| held.contains(key))
     }
 
     /// The libp2p identity to take, of those that are on a card: the newer one. If none is there, the present one.

@@ -31,7 +31,7 @@ use libp2p::identity::{Keypair, ed25519};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::gate::GuestList;
 use self::gossip::Topic;
@@ -90,6 +90,7 @@ pub struct Setup {
 /// The driver's hand on the network.
 pub struct Net {
     orders: mpsc::Sender<Order>,
+    identity: watch::Sender<SecretKey>,
     shared: Arc<Shared>,
 }
 
@@ -189,9 +190,10 @@ impl Net {
             listening: RwLock::default(),
             counters: Counters::default(),
         });
-        swarm::start(&shared, &setup.node, orders_in).await?;
+        let (identity, identities) = watch::channel(setup.node);
+        swarm::start(&shared, identities, orders_in).await?;
         introduce::listen(&shared, &setup.submitters, &shared.config.introductions).await?;
-        Ok(Self { orders, shared })
+        Ok(Self { orders, identity, shared })
     }
 
     /// Floods a message.
@@ -207,6 +209,11 @@ impl Net {
     /// Floods a message that carries a document of governance.
     pub fn gossip_document(&self, message: Vec<u8>) {
         self.order(Order::Gossip(Topic::Governance, message));
+    }
+
+    /// Goes on under another node key: all connections are closed, and made anew.
+    pub fn rename(&self, node: SecretKey) {
+        self.identity.send_replace(node);
     }
 
     /// Other charters or cards are in force: who is on none any more is disconnected, and who is new let in.

@@ -18,6 +18,7 @@ use hashmesh_protocol::statement::Reason;
 use crate::api::form::StatementForm;
 use crate::clock;
 use crate::folder::{Folder, FolderError, at, make_private, sync_parent, write_new};
+use crate::forgotten::{Forgotten, ForgottenError};
 use crate::keys::{KeysError, random};
 use crate::making::Making;
 use crate::signer::{Signer, SignerError};
@@ -35,6 +36,8 @@ pub enum RefoundingError {
     Signer(#[from] SignerError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Forgotten(#[from] ForgottenError),
     /// What was said cannot be written down.
     #[error("the list cannot be written down: {0}")]
     Form(#[from] serde_json::Error),
@@ -65,8 +68,11 @@ pub fn own_list(
 ) -> Result<Vec<StatementForm>, RefoundingError> {
     let federation = old.governance.federation();
     let mut store = DiskStore::open(&folder.store())?;
+    let forgotten = Forgotten::open(folder.forgotten())?;
+    store.without(forgotten.clone());
     let key = [u64::from_le_bytes(random()?), u64::from_le_bytes(random()?)];
     let (mut curator, catalog) = Catalog::new(key);
+    curator.hides(Box::new(move |hash| forgotten.has(hash)));
     load(&mut store, &federation, &mut curator, None, |_| ())?;
     let carried = |said: &Said<'_>| {
         let end = succeeds.ends.iter().find(|old| old.member == member && old.end.epoch == said.log.epoch);

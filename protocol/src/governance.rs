@@ -522,6 +522,8 @@ impl Governance {
                 if let Some(held) = self.tree.get_mut(id) {
                     held.valid = true;
                 }
+                // It is no proposal any more. Who hears of the withdrawal only now does not keep it either.
+                self.withdrawn.retain(|(charter, _), _| *charter != id);
             }
         }
     }

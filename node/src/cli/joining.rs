@@ -104,7 +104,7 @@ impl Join {
             several => bail!("{} invitations; one is needed", several.len()),
         };
         match genesis.cards().get(&member) {
-            Some(card) if card.body().log != keys.log.public() || !card.body().nodes.contains(&keys.node.public()) => {
+            Some(card) if keys.missing_on(card).is_some() => {
                 bail!(
                     "the card of {member} in these files has other keys than this folder; was it made by another init?"
                 );

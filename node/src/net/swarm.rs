@@ -16,9 +16,9 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, Swarm, SwarmBuilder, connection_limits, noise, ping, tcp, yamux};
 use libp2p_stream as stream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::dial::{self, Dialler};
 use super::gate::{Gate, Guarded};
@@ -45,6 +45,9 @@ const UNJUDGED: usize = 4096;
 /// How often the dialler is asked who is due.
 const DIAL_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Before it is tried again to listen under another node key.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Pings that may fail in a row; libp2p itself no longer closes a connection over them.
 const PINGS: u32 = 2;
 
@@ -61,12 +64,33 @@ struct Behaviour {
 /// Builds the swarm, listens, and starts the tasks.
 pub(super) async fn start(
     shared: &Arc<Shared>,
-    node: &SecretKey,
+    mut identity: watch::Receiver<SecretKey>,
     orders: mpsc::Receiver<Order>,
 ) -> Result<(), NetError> {
-    let config = &shared.config;
+    let node = identity.borrow_and_update().clone();
+    let swarm = listen(shared, &node).await?;
+    let (unread, messages) = mpsc::channel(UNREAD);
+    read_gossip(Arc::clone(shared), messages);
+    let task = Task {
+        dialler: Dialler::new(*swarm.local_peer_id(), targets(shared)?),
+        control: serve(shared, &swarm)?,
+        shared: Arc::clone(shared),
+        connected: HashMap::new(),
+        unread,
+        buckets: Buckets::new(PACE),
+        unjudged: Unjudged::default(),
+        asking: HashMap::new(),
+        failed_pings: HashMap::new(),
+    };
+    tokio::spawn(task.live(swarm, identity, orders));
+    Ok(())
+}
+
+/// A swarm that listens.
+async fn listen(shared: &Shared, node: &SecretKey) -> Result<Swarm<Behaviour>, NetError> {
     let mut swarm = build(shared, node)?;
-    for text in &config.listen {
+    shared.listening.write().clear();
+    for text in &shared.config.listen {
         let address = dial::parse_listen(text)?;
         let refused =
             |error: Box<dyn std::error::Error + Send + Sync>| NetError::Listen { address: text.clone(), error };
@@ -86,27 +110,17 @@ pub(super) async fn start(
             }
         }
     }
-    let dialler = Dialler::new(*swarm.local_peer_id(), targets(shared)?);
+    Ok(swarm)
+}
+
+/// Answers what is asked through a swarm, and lets this node ask.
+fn serve(shared: &Arc<Shared>, swarm: &Swarm<Behaviour>) -> Result<stream::Control, NetError> {
     let mut control = swarm.behaviour().stream.new_control();
     for protocol in [&shared.exchange, &shared.witness] {
         let incoming = control.accept(protocol.clone()).map_err(|error| NetError::Setting(error.to_string()))?;
         tokio::spawn(exchange::serve_all(Arc::clone(shared), incoming));
     }
-    let (unread, messages) = mpsc::channel(UNREAD);
-    read_gossip(Arc::clone(shared), messages);
-    let task = Task {
-        shared: Arc::clone(shared),
-        connected: HashMap::new(),
-        dialler,
-        control,
-        unread,
-        buckets: Buckets::new(PACE),
-        unjudged: Unjudged::default(),
-        asking: HashMap::new(),
-        failed_pings: HashMap::new(),
-    };
-    tokio::spawn(task.run(swarm, orders));
-    Ok(())
+    Ok(control)
 }
 
 fn build(shared: &Shared, node: &SecretKey) -> Result<Swarm<Behaviour>, NetError> {
@@ -226,8 +240,55 @@ struct Task {
     failed_pings: HashMap<ConnectionId, u32>,
 }
 
+/// Why a swarm is not polled any more.
+enum Ended {
+    /// The node ends.
+    Over,
+    /// It is to have another identity.
+    Renamed,
+}
+
 impl Task {
-    async fn run(mut self, mut swarm: Swarm<Behaviour>, mut orders: mpsc::Receiver<Order>) {
+    /// Runs one swarm after the other: each has one identity.
+    async fn live(
+        mut self,
+        mut swarm: Swarm<Behaviour>,
+        mut identity: watch::Receiver<SecretKey>,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
+        while let Ended::Renamed = self.run(&mut swarm, &mut identity, &mut orders).await {
+            // The addresses must be free before they are taken again.
+            drop(swarm);
+            let connected: Vec<_> = self.connected.keys().copied().collect();
+            connected.into_iter().for_each(|peer| self.down(peer));
+            self.unjudged.waiting.clear();
+            self.failed_pings.clear();
+            swarm = loop {
+                let node = identity.borrow_and_update().clone();
+                match self.begin(&node).await {
+                    Ok(swarm) => break swarm,
+                    Err(error) => tracing::error!(error = sentence(&error), "no peer is connected; trying again"),
+                }
+                sleep(PAUSE).await;
+            };
+            tracing::info!(peer = %swarm.local_peer_id(), "connecting under another node key");
+        }
+    }
+
+    /// Begins to listen, serve and dial under an identity.
+    async fn begin(&mut self, node: &SecretKey) -> Result<Swarm<Behaviour>, NetError> {
+        let swarm = listen(&self.shared, node).await?;
+        self.control = serve(&self.shared, &swarm)?;
+        self.dialler = Dialler::new(*swarm.local_peer_id(), targets(&self.shared)?);
+        Ok(swarm)
+    }
+
+    async fn run(
+        &mut self,
+        swarm: &mut Swarm<Behaviour>,
+        identity: &mut watch::Receiver<SecretKey>,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> Ended {
         let (resolved, mut to_dial) = mpsc::channel(64);
         let mut ticks = interval(DIAL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -236,9 +297,10 @@ impl Task {
             // Whatever is ready gets its turn: none of these may starve the others, least of all dialling.
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(order) => self.obey(&mut swarm, order),
-                    None => return,
+                    Some(order) => self.obey(swarm, order),
+                    None => return Ended::Over,
                 },
+                Ok(()) = identity.changed() => return Ended::Renamed,
                 () = shared.guests.news() => {
                     for peer in shared.guests.shunned() {
                         if swarm.disconnect_peer_id(peer).is_ok() {
@@ -255,7 +317,7 @@ impl Task {
                         Err(error) => tracing::warn!(error = sentence(&error), "peers are dialled where they were before"),
                     }
                 }
-                event = swarm.select_next_some() => self.happened(&mut swarm, event),
+                event = swarm.select_next_some() => self.happened(swarm, event),
                 Some((peer, addresses)) = to_dial.recv() => {
                     let options = DialOpts::peer_id(peer).addresses(addresses);
                     let options = options.condition(PeerCondition::DisconnectedAndNotDialing).build();

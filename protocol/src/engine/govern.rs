@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::heads::Peer;
 use super::{Alarm, Effect, Engine, Misdeed, Relay, Rival};
 use crate::digest::{CharterId, Digest};
 use crate::evidence::Accused;
@@ -280,8 +281,17 @@ impl Engine {
         self.evidence.keys().filter(forked).count() >= 2 && !is_named
     }
 
+    /// Whether most of the nodes that are connected have said that they hold the same charters and cards as this one.
+    pub fn agrees_with_peers(&self) -> bool {
+        let agrees = |peer: &&Peer| peer.stands == Some(self.governing.position);
+        2 * self.peers.values().filter(agrees).count() > self.peers.len()
+    }
+
     /// A peer has told where it stands.
     pub(super) fn hear_position(&mut self, from: PublicKey, position: Position, effects: &mut Vec<Effect>) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.stands = Some(position);
+        }
         if position != self.governing.position {
             self.ask_documents(from, None, effects);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Blame, Effect, Engine, Relay, Rollback};
 use crate::checkpoint::Checkpoint;
+use crate::governance::Position;
 use crate::key::PublicKey;
 use crate::ledger::{Admission, Refusal};
 use crate::names::{LogId, MemberId};
@@ -22,6 +23,8 @@ pub(super) struct Peer {
     /// When its heads were heard last, and how far its clock was ahead, in milliseconds.
     pub(super) heard: Option<(Timestamp, i64)>,
     asked: Option<Timestamp>,
+    /// Which charters and cards it says that it has.
+    pub(super) stands: Option<Position>,
     /// Nothing is asked of it before this moment.
     pub(super) busy_until: Timestamp,
     /// It hands out no openings, at least not to this node.
@@ -71,6 +74,7 @@ impl Engine {
             diverged: BTreeSet::new(),
             heard: None,
             asked: None,
+            stands: None,
             busy_until: Timestamp::default(),
             keeps_openings: false,
         });

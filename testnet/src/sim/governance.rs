@@ -49,7 +49,7 @@ pub struct Scenario {
     pub partitions: (u64, u64),
     /// Longest time for which a signature is held back, in percent of `relock`.
     pub held_back: u64,
-    /// Whether members join, and are expelled once it is proven that they voted twice.
+    /// Whether members join, and are expelled once it is proven that they voted twice; and `relock` changes, and votes are withdrawn.
     pub changes: bool,
     /// How long it lasts, in days.
     pub days: u64,
@@ -95,6 +95,8 @@ pub struct Outcome {
     pub partitions: u64,
     /// Signatures that were held back.
     pub held_back: u64,
+    /// Votes that were taken back.
+    pub withdrawn: u64,
     /// Restarts, each of which gave back what had been in force.
     pub restarts: u64,
     /// Members that joined or were expelled.
@@ -125,6 +127,10 @@ pub struct Ground {
 }
 
 impl Ground {
+    fn keys_of(&self, id: MemberId) -> Option<&MemberKeys> {
+        self.founding.keys.get(&id).or_else(|| self.newcomers.get(&id).map(|(_, keys)| keys))
+    }
+
     /// Founds the federation of a scenario.
     pub fn of(scenario: Scenario) -> Self {
         let newcomers = NEWCOMERS.map(|name| {

@@ -148,6 +148,11 @@ impl Propose {
         body: &mut CharterBody,
         cards: &mut Vec<Card>,
     ) -> anyhow::Result<()> {
+        for path in &self.admit {
+            if Found::in_files(&[path])?.cards.is_empty() {
+                bail!("{}: no card in it", path.display());
+            }
+        }
         for card in Found::in_files(&self.admit)?.cards {
             let id = card.body().member;
             let member = Member::of(&card).with_context(|| format!("the card of {id} is not its first one"))?;

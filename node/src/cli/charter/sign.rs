@@ -50,8 +50,8 @@ impl Sign {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Done> {
         let path = governance_key(context, self.key.as_ref());
         let key = keys::load_one(&path)?;
-        let is_id = self.charter.bytes().all(|c| c.is_ascii_hexdigit()) && !Path::new(&self.charter).exists();
-        if is_id {
+        let is_hex = !self.charter.is_empty() && self.charter.bytes().all(|c| c.is_ascii_hexdigit());
+        if is_hex && !Path::new(&self.charter).exists() {
             let mut client = Client::admin(&context.folder).await?;
             let answer: GovernanceAnswer = client.get("/v1/governance").await?;
             let text = proposal(&mut client, &answer.proposals, &self.charter).await?;

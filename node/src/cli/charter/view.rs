@@ -26,6 +26,9 @@ pub(in super::super) async fn charter_at(client: &mut Client, id: impl Display) 
 
 /// One of the running node's proposals, by its id or the beginning of it, with everything that a governance key needs to know.
 pub(super) async fn proposal(client: &mut Client, held: &[ProposalForm], id: &str) -> anyhow::Result<String> {
+    if id.is_empty() {
+        bail!("the beginning of a proposal's id is needed; hashmesh charter pending shows all");
+    }
     let alike: Vec<_> = held.iter().filter(|proposal| proposal.id.starts_with(id)).collect();
     let [proposal] = alike.as_slice() else { bail!("{} proposals have an id that begins with {id:?}", alike.len()) };
     let request = TextRequest { charter: Some(proposal.id.clone()), text: None };

@@ -54,6 +54,8 @@ pub struct Row {
     pub partitions: u64,
     /// Signatures that were held back.
     pub held_back: u64,
+    /// Votes that were taken back.
+    pub withdrawn: u64,
     /// Restarts.
     pub restarts: u64,
     /// Members that joined or were expelled.
@@ -87,6 +89,7 @@ impl Row {
             row.double_voters += outcome.double_voters;
             row.partitions += outcome.partitions;
             row.held_back += outcome.held_back;
+            row.withdrawn += outcome.withdrawn;
             row.restarts += outcome.restarts;
             row.changes += outcome.changes;
             row.locked += outcome.locked;
@@ -183,7 +186,7 @@ fn in_json(scenario: &Scenario, row: &Row, took: Duration) -> String {
         "diverged": row.diverged.len(), "conflicts": row.conflicts.len(), "silent": row.silent.len(),
         "deadlocks": row.deadlocks.len(), "faults": row.faults.len(), "agree_p50_s": median.as_secs_f64(),
         "agree_max_s": longest.as_secs_f64(), "double_voters": row.double_voters, "partitions": row.partitions,
-        "held_back": row.held_back, "restarts": row.restarts, "changes": row.changes, "locked": row.locked,
+        "held_back": row.held_back, "withdrawn": row.withdrawn, "restarts": row.restarts, "changes": row.changes, "locked": row.locked,
         "attempts": row.attempts, "seconds": took.as_secs_f64(), "broken": what_broke(row),
     })
     .to_string()

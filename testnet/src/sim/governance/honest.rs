@@ -3,7 +3,8 @@
 
 use hashmesh_protocol::card::{Card, End};
 use hashmesh_protocol::charter::{Approval, Charter, CharterBody, Departed, Departure, Member as Entry};
-use hashmesh_protocol::governance::{Document, VoteRefusal};
+use hashmesh_protocol::digest::CharterId;
+use hashmesh_protocol::governance::{Document, VoteRefusal, Withdrawal};
 use hashmesh_protocol::names::MemberId;
 use rand::RngExt;
 
@@ -17,6 +18,12 @@ const PROPOSES: (f64, f64) = (0.4, 0.15);
 
 /// How likely a signature is held back, where that happens at all.
 const HOLDS_BACK: f64 = 0.25;
+
+/// How likely a member that has lost patience takes its vote back before it votes for something else, where that happens at all.
+const WITHDRAWS: f64 = 0.3;
+
+/// What `relock` may become where parameters change, in percent of what it was at first: longer than any partition still.
+const RELOCKS: [u64; 3] = [80, 90, 100];
 
 /// How likely who is to join does not agree before the members vote, but later or never.
 const HESITATES: f64 = 0.3;
@@ -47,18 +54,24 @@ impl World<'_> {
         if is_idle {
             return;
         }
-        let mut lowest = 0;
+        let (mut lowest, mut given_up) = (0, None);
         for vote in member.ballot.votes.iter().filter(|vote| vote.previous == tip.id()) {
             // Whoever has voted gives the others a day or two.
             if self.now.since(vote.at).as_millis() < u128::from(self.rng.random_range(DAY..2 * DAY)) {
                 return;
             }
-            lowest = lowest.max(vote.attempt + 1);
+            (lowest, given_up) = (lowest.max(vote.attempt + 1), Some(vote.charter));
         }
         let proposals = member.governance.proposals().filter(|proposal| proposal.follows_the_tip);
         let mut open: Vec<_> = proposals.map(|proposal| proposal.charter.clone()).collect();
         open.retain(|charter| charter.body().attempt >= lowest && charter.departed(member.id).is_none());
         let is_quiet = open.is_empty();
+        if let Some(charter) = given_up
+            && self.ground.scenario.changes
+            && self.rng.random_bool(WITHDRAWS)
+        {
+            self.withdraw(at, charter);
+        }
         for charter in open {
             if self.rng.random_bool(LIKES) && self.vote(at, Draft::plain(charter)) {
                 return;
@@ -89,6 +102,10 @@ impl World<'_> {
                 admit(&mut body, card);
                 cards.push(card.clone());
             }
+            _ if self.ground.scenario.changes => {
+                let percent = RELOCKS[self.rng.random_range(0..RELOCKS.len())];
+                body.parameters.relock = self.of_relock(percent);
+            }
             _ => {}
         }
         let charter = Charter::new(body).expect("a body that keeps the rules");
@@ -104,13 +121,21 @@ impl World<'_> {
         Draft { charter, consents, cards }
     }
 
+    /// Says that a vote is not to count any more. The ballot keeps it: somebody may hold it still.
+    fn withdraw(&mut self, at: usize, charter: CharterId) {
+        let id = self.members[at].id;
+        let Some(keys) = self.ground.keys_of(id) else { return };
+        let network = self.ground.founding.genesis.charter().network();
+        let withdrawal = Withdrawal::sign(network, charter, id, &keys.governance);
+        self.outcome.withdrawn += 1;
+        self.publish(at, vec![Document::Withdrawal(withdrawal)]);
+    }
+
     /// Votes, if the ballot lets. The ballot comes first, as it must.
     pub(super) fn vote(&mut self, at: usize, draft: Draft) -> bool {
         let Draft { charter, consents, cards } = draft;
         let member = &mut self.members[at];
-        let keys = self.ground.founding.keys.get(&member.id);
-        let keys = keys.or_else(|| self.ground.newcomers.get(&member.id).map(|(_, keys)| keys));
-        let Some(keys) = keys else { return false };
+        let Some(keys) = self.ground.keys_of(member.id) else { return false };
         let bundle = match member.governance.bundle(&charter, &cards, member.since) {
             Ok(bundle) => bundle,
             Err(error) => {
