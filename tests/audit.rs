@@ -48,17 +48,7 @@ async fn talk(mut cluster: Cluster) -> Cluster {
 
 /// Waits until every node holds the same, and knows all of it to be settled.
 pub(super) async fn settled(cluster: &Cluster) {
-    cluster.agree(PATIENCE).await.unwrap();
-    eventually("everything is settled everywhere", async || {
-        for member in cluster.members() {
-            let status = member.status().await.unwrap();
-            if status.logs.iter().any(|log| log.settled < log.size) {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
+    cluster.settled(PATIENCE).await.unwrap();
 }
 
 fn export(member: &Member, folder: &Path, further: &[&str]) -> Output {
@@ -450,10 +440,10 @@ async fn evidence_is_exported_and_proves_equivocation() {
     assert_eq!(verify(member, &out, Some(&network), 3)["findings"].as_array().unwrap().len(), 2);
 }
 
-/// golang.org/x/mod/sumdb, the reference implementation of notes and tiles, on what was exported. Skipped where there is no Go,
-/// but not in CI.
+/// golang.org/x/mod/sumdb, the reference implementation of notes and tiles, on what was exported and on a proof. Skipped where
+/// there is no Go, but not in CI.
 #[tokio::test]
-async fn the_tools_of_others_verify_an_export() {
+async fn the_tools_of_others_verify_an_export_and_a_proof() {
     const GOPATH: &str = "/usr/share/gocode";
     let there = Path::new(GOPATH).join("src/golang.org/x/mod/sumdb/tlog").exists();
     if !there {
@@ -466,20 +456,28 @@ async fn the_tools_of_others_verify_an_export() {
     let out = folder.path().join("export");
     exports(cluster.member(1), &out, &[]);
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("audit/verify.go");
-    let go = |log: &Path| {
+    let go = |log: &Path, proofs: &[&Path]| {
         let mut go = Command::new("go");
-        go.arg("run").arg(&program).arg(log).env("GO111MODULE", "off").env("GOPATH", GOPATH);
+        go.arg("run").arg(&program).arg(log).args(proofs).env("GO111MODULE", "off").env("GOPATH", GOPATH);
         go.env("GOCACHE", folder.path().join("go-cache")).env("GOFLAGS", "").output().unwrap()
     };
     for (log, size) in [("acme/0", 301), ("bolt/0", 1)] {
-        let output = go(&out.join("logs").join(log));
+        let output = go(&out.join("logs").join(log), &[]);
         let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{error}");
         assert_eq!(said.trim(), format!("{size} leaves verified"));
     }
-    let tile = out.join("logs/acme/0/tile/entries/000");
+    let (acme, proofs) = (out.join("logs/acme/0"), folder.path().join("proofs"));
+    cluster.member(1).hashmesh(&["audit", "prove", "--place", "acme/0/7", "--out", proofs.to_str().unwrap()]).unwrap();
+    let proof = proofs.join("acme-0-7.tlog-proof");
+    let output = go(&acme, &[&proof]);
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("leaf 7 proved\n"), "{output:?}");
+    let text = fs::read_to_string(&proof).unwrap();
+    fs::write(&proof, text.replace("index 7", "index 6")).unwrap();
+    assert!(!go(&acme, &[&proof]).status.success());
+    let tile = acme.join("tile/entries/000");
     let mut bytes = fs::read(&tile).unwrap();
     bytes[20] ^= 1;
     fs::write(&tile, bytes).unwrap();
-    assert!(!go(&out.join("logs/acme/0")).status.success());
+    assert!(!go(&acme, &[]).status.success());
 }

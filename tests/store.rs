@@ -10,6 +10,7 @@ use hashmesh_protocol::bundle;
 use hashmesh_protocol::catalog::{Catalog, Curator};
 use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
+use hashmesh_protocol::cosignature::{Cosignature, CosignedCheckpoint, SettledCheckpoint};
 use hashmesh_protocol::digest::Digest;
 use hashmesh_protocol::entries::{Entries, LateOpening};
 use hashmesh_protocol::federation::Federation;
@@ -502,4 +503,45 @@ fn copy_files(from: &Path, to: &Path, with_snapshot: bool) {
             std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
     }
+}
+
+/// SPEC 19.5: a checkpoint that is cosigned anew is kept as it was settled first as well, for who asks what stood in the log by then.
+#[test]
+fn what_is_cosigned_anew_is_kept_as_it_was_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut world = world();
+    let log = world.log;
+    let settled = |world: &World, seconds: u64| {
+        let bolt = "bolt".parse().unwrap();
+        let signed = world.sign(world.ledger.log(log).unwrap().mark());
+        let mut cosigned = CosignedCheckpoint::new(signed.clone());
+        let (key, secret) = (&world.federation.witnesses()[&bolt], &world.founding.keys[&bolt].witness);
+        cosigned.insert(bolt, Cosignature::sign(signed.checkpoint(), Timestamp(seconds * 1000), key, secret));
+        Arc::new(SettledCheckpoint::judge(cosigned, log, &world.federation).unwrap())
+    };
+    let mut store = DiskStore::open(&path).unwrap();
+    let admitted = world.grow(10, true, None);
+    let [first, second, third] = [1_000, 90_000, 180_000].map(|seconds| settled(&world, seconds));
+    store.commit(&[Record::Leaves(admitted.clone()), Record::Settled(log, first.clone())]).unwrap();
+    store.restored(&admitted);
+    let times = |store: &DiskStore, up_to: u64| {
+        let (size, notes) = store.archive().checkpoints(log, up_to).unwrap().unwrap();
+        (size, notes.iter().map(|note| Cosignature::claimed_time(note).0 / 1000).collect::<Vec<_>>())
+    };
+    assert_eq!(times(&store, u64::MAX), (10, vec![1_000]));
+    store.commit(&[Record::Settled(log, second)]).unwrap();
+    store.commit(&[Record::Settled(log, third)]).unwrap();
+    assert_eq!(times(&store, u64::MAX), (10, vec![1_000, 180_000]));
+    // Of the hour of the third one, another checkpoint is kept; the first one stays.
+    let more = world.grow(5, true, None);
+    let later = settled(&world, 180_100);
+    store.commit(&[Record::Leaves(more.clone()), Record::Settled(log, later)]).unwrap();
+    store.restored(&more);
+    assert_eq!(times(&store, u64::MAX), (15, vec![180_100]));
+    assert_eq!(times(&store, 14).1[0], 1_000);
+    drop(store);
+    let (mut store, mut curator) = (DiskStore::open(&path).unwrap(), Catalog::new([1, 2]).0);
+    load(&mut store, &world.federation, &mut curator, None, |_| ()).unwrap();
+    assert_eq!(times(&store, 14).1[0], 1_000);
 }

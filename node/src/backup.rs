@@ -335,7 +335,8 @@ impl<P: Fn(u64) + Sync> Filling<'_, P> {
                 progress(to - from);
                 from = to;
             }
-            if let Ok(settled) = SettledCheckpoint::open(note, self.log, self.federation) {
+            // By whatever charter that was: it was settled here, and stays so.
+            if let Ok(settled) = SettledCheckpoint::open_ended(note, self.log, self.federation) {
                 store.commit(&[Record::Settled(self.log, Arc::new(settled))])?;
             }
         }
@@ -347,8 +348,10 @@ impl<P: Fn(u64) + Sync> Filling<'_, P> {
         let folder = self.path(export::CHECKPOINTS);
         let names = self.files.names(&folder).map_err(|fault| damaged(&folder, fault))?;
         let older = names.iter().filter_map(|name| Some((name.parse().ok()?, format!("{folder}/{name}"))));
-        let mut checkpoints: Vec<_> = older.chain([(self.size, self.path(export::CHECKPOINT))]).collect();
+        let mut checkpoints: Vec<_> = older.collect();
         checkpoints.sort();
+        // An older one of its size is that with which it was settled first.
+        checkpoints.push((self.size, self.path(export::CHECKPOINT)));
         Ok(checkpoints)
     }
 

@@ -192,6 +192,7 @@ pub async fn export(
     for file in answer.documents.iter().chain(&answer.evidence) {
         root.write(&file.file, file.text.as_bytes())?;
     }
+    root.keep_only(&[export::CHARTERS, export::CARDS], &answer.documents)?;
     root.sync()?;
     Ok(exported)
 }
@@ -248,6 +249,21 @@ impl Root {
         fs::rename(&beside, &whole).map_err(|error| at(&whole, error))
     }
 
+    /// Removes what an earlier export has left in these folders: a card may be in force by now and so have another name, a charter may have
+    /// given way to another one.
+    fn keep_only(&self, folders: &[&str], documents: &[ExportedFile]) -> Result<(), FolderError> {
+        let kept: BTreeSet<PathBuf> = documents.iter().map(|file| self.path.join(&file.file)).collect();
+        for folder in folders.iter().map(|folder| self.path.join(folder)).filter(|folder| folder.is_dir()) {
+            for entry in fs::read_dir(&folder).map_err(|error| at(&folder, error))? {
+                let path = entry.map_err(|error| at(&folder, error))?.path();
+                if !kept.contains(&path) {
+                    fs::remove_file(&path).map_err(|error| at(&path, error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes everything written so far survive the loss of power.
     fn sync(&self) -> Result<(), FolderError> {
         syncfs(&self.lock).map_err(|error| at(&self.path, error.into()))
@@ -282,6 +298,7 @@ impl Reader<'_> {
                 let wrong = |error| ExportError::Checkpoint { log: self.log, error };
                 let note = Note::parse(text.as_bytes()).map_err(|error| wrong(error.into()))?;
                 let signed = SignedCheckpoint::open(note.clone(), key).map_err(wrong)?;
+                // Of one size there may be two: the newest, and the one with which it was settled first.
                 up_to = signed.size().saturating_sub(1);
                 kept.push((signed, note));
             }
@@ -436,9 +453,17 @@ impl<'a> LogFolder<'a> {
         for (tile, hashes) in cutter.partial() {
             self.write(tile, &bytes_of(hashes))?;
         }
-        let earlier = earlier.filter(|(checkpoint, _)| checkpoint.size() < size);
-        for (checkpoint, note) in older.iter().chain(&earlier) {
+        let of_one_size = older.chunk_by(|(one, _), (other, _)| one.size() == other.size());
+        for (checkpoint, note) in of_one_size.map(|kept| &kept[0]) {
             self.write(format_args!("{}/{}", export::CHECKPOINTS, checkpoint.size()), note.to_string().as_bytes())?;
+        }
+        // What was the newest says by when that stood in the log. One of the same size that has been cosigned anew says it of a later moment:
+        // then the first one is kept beside it.
+        if let Some((checkpoint, earlier)) = earlier.filter(|(_, earlier)| earlier != note) {
+            let place = format!("{}/{}", export::CHECKPOINTS, checkpoint.size());
+            if !self.path(&place).exists() {
+                self.write(place, earlier.to_string().as_bytes())?;
+            }
         }
         self.write(export::VKEY, format!("{}\n", self.key).as_bytes())?;
         self.root.sync()?;

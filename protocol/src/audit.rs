@@ -54,6 +54,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How much more is wrong.
     pub more: u64,
+    /// Whether bytes are not as they must be.
+    damaged: bool,
 }
 
 /// What it comes to.
@@ -83,18 +85,24 @@ impl Report {
         }
     }
 
-    /// Whether the export itself is as it must be. Evidence against somebody takes nothing from that.
+    /// Whether the export itself is as it must be. Evidence against somebody, and what members say that is not so, takes nothing from
+    /// that.
     pub fn is_whole(&self) -> bool {
-        self.more == 0 && self.findings.iter().all(|finding| matches!(finding.fault, Fault::Proven(_)))
+        !self.damaged
     }
 
-    /// Whether there is evidence against a log.
+    /// Whether its key has signed two histories of a log.
     fn is_forked(&self, log: LogId) -> bool {
-        self.findings.iter().any(|finding| finding.fault == Fault::Proven(Accused::Log(log)))
+        self.findings.iter().any(|finding| match finding.fault {
+            Fault::Proven(accused) => accused == Accused::Log(log),
+            Fault::Observed { log: observed, .. } => observed == log,
+            _ => false,
+        })
     }
 
     fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
+            self.damaged |= !finding.fault.is_said();
             // A proof must not be lost behind a thousand damaged tiles.
             if self.findings.len() < MAX_FINDINGS || finding.fault.is_equivocation() {
                 self.findings.push(finding);
@@ -121,6 +129,7 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
         not_held: Vec::new(),
         findings: Vec::new(),
         more: 0,
+        damaged: false,
         federation: federation.clone(),
     };
     report.add(read.findings);
@@ -129,8 +138,10 @@ pub fn verify<F: Files>(files: &F, network: Option<NetworkId>) -> Result<Report,
         report.add([Finding::of(export::charter(0), Fault::OtherNetwork { found, wanted })]);
         return Ok(report);
     }
-    if documents::text(files, export::POLICY)? != export::policy(&federation) {
-        report.add([Finding::of(export::POLICY, Fault::Policy)]);
+    match documents::text(files, export::POLICY) {
+        Ok(policy) if policy == export::policy(&federation) => {}
+        Ok(_) => report.add([Finding::of(export::POLICY, Fault::Policy)]),
+        Err(fault) => report.add([Finding::of(export::POLICY, fault.into())]),
     }
     match documents::not_held(files) {
         Ok(not_held) => report.not_held = not_held,
@@ -478,6 +489,14 @@ pub(crate) mod tests {
         nothing.0.retain(|path, _| !path.starts_with("logs/"));
         assert_eq!(verify(&nothing, None).unwrap_err(), Unusable::NoLogs);
         assert_eq!(verify(&Memory::default(), None).unwrap_err(), Unusable::NoCharter);
+        // What does not belong there, or is missing beside the logs, hides nothing of what can be read.
+        let mut stray = files.clone();
+        stray.0.insert("cards/stray".to_owned(), b"no card".to_vec());
+        stray.0.remove("policy");
+        let report = verify(&stray, Some(world.network())).unwrap();
+        let found: Vec<_> = report.findings.iter().map(|finding| (finding.file.as_str(), &finding.fault)).collect();
+        assert_eq!(found, [("cards/stray", &Fault::NotAsWritten), ("policy", &Fault::File(FileFault::Missing))]);
+        assert_eq!((report.logs.len(), report.is_whole()), (1, false));
         let mut no_card = files;
         no_card.0.retain(|path, _| !path.starts_with("cards/bolt"));
         assert!(matches!(verify(&no_card, None), Err(Unusable::Documents(_))));

@@ -3,11 +3,15 @@
 //! Roots, leaf hashes, commitments and document ids are all 32 bytes of SHA-256; what differs is what was hashed. Ids
 //! of documents have types of their own, so that a card's id cannot be passed where a charter's is meant.
 
+mod many;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+
+pub use self::many::Messages;
 
 /// 32 bytes of SHA-256. On the wire a CBOR byte string, in text 64 lower-case hex digits.
 #[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

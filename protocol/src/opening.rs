@@ -6,7 +6,7 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::codec::{self, CodecError};
 use crate::content_hash::{ContentHash, HashKind};
-use crate::digest::Digest;
+use crate::digest::{Digest, Messages};
 
 const TAG: &[u8] = b"hashmesh/opening/v1";
 
@@ -81,6 +81,13 @@ impl<'a> Opening<'a> {
 /// author may have committed to bytes that are none.
 pub fn commitment(opening: &[u8]) -> Digest {
     Digest::of(&[TAG, &[0], opening])
+}
+
+/// The commitments to many openings.
+pub fn commitments<'a>(openings: impl IntoIterator<Item = &'a [u8]>) -> Vec<Digest> {
+    let mut messages = Messages::default();
+    openings.into_iter().for_each(|opening| messages.push(&[TAG, &[0], opening]));
+    messages.digests()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub mod tile;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Messages};
 
 /// The root of the empty tree: SHA-256 of nothing.
 pub fn empty_root() -> Digest {
@@ -30,6 +30,20 @@ pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
     message[1..33].copy_from_slice(&left.0);
     message[33..].copy_from_slice(&right.0);
     Digest(Sha256::digest(message).into())
+}
+
+/// The leaf hashes of many entries.
+pub fn leaf_hashes<'a>(entries: impl IntoIterator<Item = &'a [u8]>) -> Vec<Digest> {
+    let mut messages = Messages::default();
+    entries.into_iter().for_each(|entry| messages.push(&[&[0], entry]));
+    messages.digests()
+}
+
+/// The hashes of the inner nodes over a row of hashes, two by two; a last one without another is left out.
+pub fn node_hashes(row: &[Digest]) -> Vec<Digest> {
+    let mut messages = Messages::default();
+    row.chunks_exact(2).for_each(|pair| messages.push(&[&[1], &pair[0].0, &pair[1].0]));
+    messages.digests()
 }
 
 /// The largest power of two smaller than `size`: where RFC 6962 splits a tree of `size` leaves.

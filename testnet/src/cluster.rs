@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use hashmesh::api::form::StatusAnswer;
 use hashmesh::client::Client;
 use hashmesh::config::Config;
@@ -226,6 +226,19 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until every running node holds all logs and knows all of them to be settled.
+    pub async fn settled(&self, patience: Duration) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        self.agree(patience).await?;
+        for member in self.members.iter().filter(|member| member.process.is_some()) {
+            while member.status().await?.logs.iter().any(|log| log.settled < log.size) {
+                ensure!(begun.elapsed() < patience, "{}: not everything is settled", member.id);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until every running node is connected to every other and would sign.

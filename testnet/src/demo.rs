@@ -120,6 +120,7 @@ impl Demo {
         ensure!(equal, "the nodes do not agree");
         tell("\nAll nodes hold the same logs.")?;
         if let Some(folder) = &self.export {
+            cluster.settled(PATIENCE).await?;
             export(cluster.member(3), folder).await?;
         }
         Ok(cluster)

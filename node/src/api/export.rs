@@ -93,7 +93,7 @@ pub(super) struct UpTo {
     up_to: Option<u64>,
 }
 
-/// Hands out the checkpoints that are kept of a log, the largest first, at most 100.
+/// Hands out the checkpoints that are kept of a log, the largest first, about 100 at a time; of one size the newest first.
 #[utoipa::path(get, path = "/v1/export/{member}/{epoch}/checkpoints", params(
     ("member" = String, Path, description = "whose log"),
     ("epoch" = u32, Path, description = "which of its logs"),
@@ -110,9 +110,9 @@ pub(super) async fn checkpoints(
     let answer = off_thread(move || {
         let (mut checkpoints, mut up_to) = (Vec::new(), part.up_to.unwrap_or(u64::MAX));
         while checkpoints.len() < MAX_CHECKPOINTS {
-            let found = view.archive.signed(log, 0, up_to).map_err(|error| unreadable(&error))?;
-            let Some((size, note)) = found else { break };
-            checkpoints.push(note.to_string());
+            let found = view.archive.checkpoints(log, up_to).map_err(|error| unreadable(&error))?;
+            let Some((size, notes)) = found else { break };
+            checkpoints.extend(notes.iter().rev().map(ToString::to_string));
             up_to = size - 1;
         }
         Ok(CheckpointsAnswer { checkpoints })

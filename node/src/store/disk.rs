@@ -73,6 +73,8 @@ pub struct DiskArchive {
     checkpoints: sled::Tree,
     evidence: sled::Tree,
     settled: sled::Tree,
+    /// The note with which a size was settled first, where it has been cosigned anew since.
+    first_settled: sled::Tree,
     vault: Vault,
     holes: RwLock<Holes>,
     /// Held while rows are written, so that nobody reads some pieces of a row before that and others after.
@@ -116,6 +118,7 @@ impl DiskStore {
             checkpoints: tree("checkpoints")?,
             evidence: tree("evidence")?,
             settled: tree("settled")?,
+            first_settled: tree("first_settled")?,
             rows: RwLock::default(),
             numbers: RwLock::default(),
             subtrees: RwLock::default(),
@@ -315,7 +318,8 @@ impl DiskStore {
         writes.checkpoints.insert(key(written.number, size), Some(checkpoint.note().to_string().into_bytes()));
     }
 
-    /// Keeps a settled checkpoint: of each hour the last one, as proof of what stood in the log by then.
+    /// Keeps a settled checkpoint: of each hour the last one, as proof of what stood in the log by then. One that is cosigned anew is kept
+    /// as it was first as well: it proves more.
     fn add_settled(&mut self, log: LogId, settled: &SettledCheckpoint, writes: &mut Writes) -> Result<(), StoreError> {
         let number = self.number(log)?;
         let written = self.written.get_mut(&log).expect("it has a number");
@@ -325,6 +329,13 @@ impl DiskStore {
             && its_hour == hour
         {
             writes.settled.insert(key(number, last), None);
+        }
+        let before = match writes.settled.get(&key(number, size)) {
+            Some(before) => before.clone().unwrap_or_default(),
+            None => self.archive.row(&self.archive.settled, number, size)?,
+        };
+        if !before.is_empty() && self.archive.row(&self.archive.first_settled, number, size)?.is_empty() {
+            writes.first_settled.entry(key(number, size)).or_insert(Some(before));
         }
         writes.settled.insert(key(number, size), Some(settled.note().to_string().into_bytes()));
         Ok(())
@@ -387,6 +398,7 @@ struct Writes {
     holes: Vec<(LogId, u64, Hole)>,
     checkpoints: Rows,
     settled: Rows,
+    first_settled: Rows,
     evidence: Rows,
     marks: BTreeMap<LogNumber, (Mark, Mark)>,
 }
@@ -464,6 +476,7 @@ impl Store for DiskStore {
         self.write(&self.archive.checkpoints, writes.checkpoints)?;
         self.write(&self.archive.evidence, writes.evidence)?;
         self.write(&self.archive.settled, writes.settled)?;
+        self.write(&self.archive.first_settled, writes.first_settled)?;
         if !writes.marks.is_empty() {
             self.write_marks(writes.marks)?;
         }
@@ -737,6 +750,16 @@ impl DiskArchive {
         let settled = self.kept(&self.settled, log, above, up_to)?;
         let size = |kept: &Option<(u64, Note)>| kept.as_ref().map_or(0, |(size, _)| *size);
         Ok(if size(&own) > size(&settled) { own } else { settled })
+    }
+
+    /// The checkpoints that are kept of the largest size of at most `up_to`: as [`signed`](Self::signed), and before it, if that has been
+    /// cosigned anew, as it was settled first.
+    pub fn checkpoints(&self, log: LogId, up_to: u64) -> Result<Option<(u64, Vec<Note>)>, StoreError> {
+        let found = [self.kept(&self.first_settled, log, 0, up_to)?, self.signed(log, 0, up_to)?];
+        let size = found.iter().flatten().map(|(size, _)| *size).max();
+        let of_that_size =
+            |size| found.into_iter().flatten().filter(|kept| kept.0 == size).map(|(_, note)| note).collect();
+        Ok(size.map(|size| (size, of_that_size(size))))
     }
 
     /// The largest checkpoint in a tree whose leaves are stored.

@@ -1,7 +1,7 @@
 //! Charters and cards of an export: whose keys are whose, and since when.
 
 use super::{Fault, FileFault, Files, Finding};
-use crate::armor::{self, ArmorError, Document, MAX_FILE};
+use crate::armor::{self, Document, MAX_FILE};
 use crate::export::{self, DocumentsError};
 use crate::federation::Federation;
 use crate::names::LogId;
@@ -18,15 +18,6 @@ pub enum Unusable {
         /// Why not.
         #[source]
         error: FileFault,
-    },
-    /// A file that holds no document.
-    #[error("{file}")]
-    Document {
-        /// Which.
-        file: String,
-        /// Why not.
-        #[source]
-        error: ArmorError,
     },
     /// No charter.
     #[error("there is no charter in {}/: is this the folder of an export?", export::CHARTERS)]
@@ -52,8 +43,18 @@ pub(super) fn read<F: Files>(files: &F) -> Result<Documents, Unusable> {
         let names = files.names(folder).map_err(|error| Unusable::File { file: folder.to_owned(), error })?;
         for name in names {
             let file = format!("{folder}/{name}");
-            let text = text(files, &file)?;
-            let documents = armor::read(&text).map_err(|error| Unusable::Document { file: file.clone(), error })?;
+            // A file that is none of an export's must not keep anybody from reading the others.
+            let text = match text(files, &file) {
+                Ok(text) => text,
+                Err(fault) => {
+                    findings.push(Finding::of(file, fault.into()));
+                    continue;
+                }
+            };
+            let Ok(documents) = armor::read(&text) else {
+                findings.push(Finding::of(file, Fault::NotAsWritten));
+                continue;
+            };
             if armor::write(&documents) != text {
                 findings.push(Finding::of(file.clone(), Fault::NotAsWritten));
             }
@@ -100,8 +101,7 @@ pub(super) fn not_held<F: Files>(files: &F) -> Result<Vec<(LogId, u64, Timestamp
 }
 
 /// A file of text.
-pub(super) fn text<F: Files>(files: &F, path: &str) -> Result<String, Unusable> {
-    let unusable = |error| Unusable::File { file: path.to_owned(), error };
-    let bytes = files.read(path, MAX_FILE).map_err(unusable)?;
-    String::from_utf8(bytes).map_err(|_| unusable(FileFault::Unreadable("it is not UTF-8 text".to_owned())))
+pub(super) fn text<F: Files>(files: &F, path: &str) -> Result<String, FileFault> {
+    let bytes = files.read(path, MAX_FILE)?;
+    String::from_utf8(bytes).map_err(|_| FileFault::Unreadable("it is not UTF-8 text".to_owned()))
 }

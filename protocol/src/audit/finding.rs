@@ -143,6 +143,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether it is something wrong that somebody has said or signed, in bytes that are whole: anybody with a log can bring that about, and
+    /// it must not take the others' from whoever restores a backup or works out the list.
+    pub fn is_said(&self) -> bool {
+        matches!(
+            self,
+            Self::Observed { .. } | Self::Proven(_) | Self::NeverSigned { .. } | Self::TooManyRemarks | Self::State
+        )
+    }
+
     /// Whether it proves that somebody has signed two histories.
     pub fn is_equivocation(&self) -> bool {
         matches!(self, Self::Equivocation { .. } | Self::Observed { .. } | Self::Proven(_))

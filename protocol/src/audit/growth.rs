@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 use crate::tree::tile::{TILE_HEIGHT, TILE_WIDTH, Tile, TileKind};
-use crate::tree::{empty_root, node_hash};
+use crate::tree::{empty_root, node_hash, node_hashes};
 
 /// A tree that grows by complete subtrees.
 #[derive(Clone, Debug, Default)]
@@ -76,9 +76,11 @@ pub(super) const HEIGHT: u32 = TILE_HEIGHT;
 
 /// The root of a complete subtree with these hashes in one row.
 pub(super) fn complete(row: &[Digest]) -> Digest {
-    let mut growth = Growth::default();
-    row.iter().for_each(|hash| growth.push(0, *hash));
-    growth.root()
+    let mut row = row.to_vec();
+    while row.len() > 1 {
+        row = node_hashes(&row);
+    }
+    row[0]
 }
 
 #[cfg(test)]

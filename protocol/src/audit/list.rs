@@ -288,6 +288,11 @@ mod tests {
         assert_eq!(all, expected);
         assert_eq!((later.logs[0].size, later.logs[0].live), (10, 6));
         assert_ne!(later.digest, list.digest);
+        // It was settled for the first time before, and has been cosigned anew since.
+        let mut files = files;
+        files.0.insert("logs/acme/0/checkpoints/10".to_owned(), world.cosigned(10, 1500).into_bytes());
+        assert_eq!(listed(&world, &files, 1_499_999).0.logs[0].size, 3);
+        assert_eq!(listed(&world, &files, 1_500_000).0.digest, later.digest);
         let (before, all) = listed(&world, &files, 999_999);
         assert!(before.logs.is_empty() && all.is_empty());
     }

@@ -9,10 +9,10 @@ use crate::bundle;
 use crate::digest::Digest;
 use crate::export;
 use crate::names::LogId;
-use crate::opening::{MAX_OPENING, commitment};
+use crate::opening::{self, MAX_OPENING};
 use crate::statement::{Leaf, MAX_LEAF, Statement};
 use crate::time::Timestamp;
-use crate::tree::leaf_hash;
+use crate::tree::leaf_hashes;
 use crate::tree::tile::{TILE_WIDTH, TileKind};
 
 /// Leaves in a piece.
@@ -140,10 +140,10 @@ impl Reader {
         let wrong = |fault: Fault| Finding::of(&path, fault).in_log(self.log);
         let bytes = files.read(&path, longest(MAX_LEAF)).map_err(|error| wrong(error.into()))?;
         let mut commitments = Vec::with_capacity(PIECE as usize);
+        piece.hashes = leaf_hashes(bundle::entries(&bytes).map_while(Result::ok));
         let mut last = None;
         for (index, entry) in (self.first..).zip(bundle::entries(&bytes)) {
             let entry = entry.map_err(|_| wrong(Fault::CutShort).at(index))?;
-            piece.hashes.push(leaf_hash(entry));
             let leaf = Leaf::decode(entry).map_err(|error| wrong(error.into()).at(index))?;
             if last.is_some_and(|last| last > leaf.time) {
                 piece.findings.push(wrong(Fault::TimeGoesBack).at(index));
@@ -212,13 +212,14 @@ impl Reader {
             Err(FileFault::Missing) => return,
             Err(error) => return piece.findings.push(wrong(error.into())),
         };
+        let opened = opening::commitments(bundle::entries(&bytes).map_while(Result::ok));
         let mut found = 0;
         for opening in bundle::entries(&bytes) {
             let index = self.first + found as u64;
             let Ok(opening) = opening else { return piece.findings.push(wrong(Fault::CutShort).at(index)) };
             match commitments.get(found) {
                 _ if opening.is_empty() => {}
-                Some(Some(committed)) if commitment(opening) == *committed => piece.tally.opened += 1,
+                Some(Some(committed)) if opened[found] == *committed => piece.tally.opened += 1,
                 Some(_) => piece.findings.push(wrong(Fault::Opening).at(index)),
                 None => {}
             }

@@ -216,6 +216,7 @@ mod tests {
         assert_eq!(report.outcome(), Outcome::Broken);
         assert_eq!((report.findings[0].log, report.findings[0].index), (Some(bolt.log), Some(0)));
         assert!(matches!(report.findings[0].fault, Fault::NeverSigned { size: 4, .. }));
+        assert!(report.is_whole(), "nobody's list or backup is lost with it");
     }
 
     #[test]
@@ -244,6 +245,7 @@ mod tests {
         world.say(Statement::State(State { root: early.root, ..late }), Vec::new());
         let report = audit(&world.export(&[]), Some(world.network())).unwrap();
         assert_eq!(report.findings[0].fault, Fault::State);
+        assert!(report.is_whole());
         // Nobody can know what will be live.
         world.leaves.pop();
         world.say(Statement::State(State { before: Position { epoch: 0, index: 99 }, ..late }), Vec::new());

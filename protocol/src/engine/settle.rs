@@ -9,6 +9,7 @@ use super::{Effect, Engine, Misdeed, Relay, Rival};
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::cosignature::{Cosignature, CosignedCheckpoint, SettledCheckpoint};
 use crate::digest::Digest;
+use crate::evidence::Accused;
 use crate::key::PublicKey;
 use crate::ledger::{Blame, Refusal};
 use crate::names::{LogId, MemberId};
@@ -218,8 +219,10 @@ impl Engine {
         if self.settled_is_known(log, note) {
             return Relay::Ignore;
         }
-        let has_ended = self.ledger.log(log).is_some_and(|log| log.end().is_some());
-        let open = if has_ended { SettledCheckpoint::open_ended } else { SettledCheckpoint::open };
+        // Nobody cosigns anew what has ended, or is frozen.
+        let is_closed = self.ledger.log(log).is_some_and(|log| log.end().is_some())
+            || self.evidence.contains_key(&Accused::Log(log));
+        let open = if is_closed { SettledCheckpoint::open_ended } else { SettledCheckpoint::open };
         let settled = match open(note.clone(), log, &self.federation) {
             Ok(settled) => Arc::new(settled),
             Err(error) => {

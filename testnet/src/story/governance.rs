@@ -239,6 +239,8 @@ impl Chapters {
         // The applicant signs what it is mailed, and mails the signature back.
         self.cluster.member(BOLT).hashmesh(&["charter", "pending", &id, "--output", &text(&proposal)])?;
         self.with_key(at, &["charter", "sign", &text(&proposal), "--yes", "--output", &text(&signature)])?;
+        // The auditor's folder is begun while the card is that of nobody yet.
+        self.cluster.member(ACME).hashmesh(&["audit", "export", "--out", &text(&root.join("export"))])?;
         self.cluster.member(DOVE).hashmesh(&["charter", "submit", &text(&signature)])?;
         self.version_is(1).await?;
         self.all_agree().await?;

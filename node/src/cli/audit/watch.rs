@@ -112,8 +112,8 @@ struct Watcher<'a> {
     charter: Charter,
     folder: PathBuf,
     judge: Judge,
-    /// When something was verified last, and what the node held then.
-    verified: Option<(Instant, String)>,
+    /// When something was verified last, what the node held then, and about what it had something to tell.
+    verified: Option<(Instant, String, Vec<String>)>,
     /// What was found then.
     held: Vec<Notice>,
 }
@@ -129,12 +129,14 @@ impl Watcher<'_> {
             return Ok(None);
         }
         let holds = serde_json::to_string(&status.logs)?;
-        let due = self.verified.as_ref().is_none_or(|(at, held)| {
-            *held != holds && now.duration_since(*at) >= Duration::from_secs(self.watch.every)
+        let told: Vec<String> = notices.iter().map(|notice| notice.about.clone()).collect();
+        // What the node sounds an alarm about is looked at now: there may be a proof.
+        let due = self.verified.as_ref().is_none_or(|(at, held, before)| {
+            *before != told || (*held != holds && now.duration_since(*at) >= Duration::from_secs(self.watch.every))
         });
         if due {
             self.held = self.verify(&mut client).await?;
-            self.verified = Some((now, holds));
+            self.verified = Some((now, holds, told));
         }
         notices.extend(self.held.iter().cloned());
         Ok(Some(notices))
