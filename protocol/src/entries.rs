@@ -8,10 +8,10 @@ use crate::codec::CodecError;
 use crate::content_hash::ContentHash;
 use crate::digest::Digest;
 use crate::names::LogId;
-use crate::opening::{MAX_OPENING, Opening, commitment};
+use crate::opening::{MAX_OPENING, Opening, commitment, commitments};
 use crate::statement::{Leaf, MAX_LEAF, Position, Statement};
 use crate::time::Timestamp;
-use crate::tree::leaf_hash;
+use crate::tree::{leaf_hash, leaf_hashes};
 
 /// Most leaves that are read together (SPEC 7.1); charters may set a lower limit for batches.
 pub const MAX_LEAVES: usize = 8192;
@@ -119,8 +119,8 @@ impl Entries {
     /// Reads the leaves that begin at index `first`, and their openings: two bundles with one entry a leaf, where an empty
     /// opening means that there is none.
     pub fn read(log: LogId, first: u64, leaves: Vec<u8>, openings: Vec<u8>) -> Result<Self, EntriesError> {
-        let count = bundle::entries(&leaves).take(MAX_LEAVES).count();
-        let mut entries: Vec<Entry> = Vec::with_capacity(count);
+        let hashes = leaf_hashes(bundle::entries(&leaves).map_while(Result::ok).take(MAX_LEAVES));
+        let mut entries: Vec<Entry> = Vec::with_capacity(hashes.len());
         for leaf_bytes in bundle::entries(&leaves) {
             let leaf_bytes = leaf_bytes?;
             if entries.len() == MAX_LEAVES || first.saturating_add(entries.len() as u64) >= MAX_LOG_SIZE {
@@ -131,17 +131,19 @@ impl Entries {
             if entries.last().is_some_and(|before| before.leaf.time > leaf.time) {
                 return Err(EntriesError::TimeGoesBack { index });
             }
-            entries.push(Entry { leaf, leaf_hash: leaf_hash(leaf_bytes), disclosure: Disclosure::NotCommitted });
+            entries.push(Entry { leaf, leaf_hash: hashes[entries.len()], disclosure: Disclosure::NotCommitted });
         }
         if entries.is_empty() {
             return Err(EntriesError::None);
         }
+        let opened = commitments(bundle::entries(&openings).map_while(Result::ok).take(entries.len()));
         let mut count = 0;
         for opening in bundle::entries(&openings) {
             let opening = opening?;
             if let Some(entry) = entries.get_mut(count) {
                 let index = first + count as u64;
-                entry.disclosure = disclose(&entry.leaf, opening).ok_or(EntriesError::WrongOpening { index })?;
+                let disclosure = disclose(&entry.leaf, opening, || opened[count]);
+                entry.disclosure = disclosure.ok_or(EntriesError::WrongOpening { index })?;
             }
             count += 1;
         }
@@ -216,13 +218,13 @@ impl Entries {
     }
 }
 
-/// Checks an opening against a leaf: `None` if it is wrong, or if there must be none.
-fn disclose(leaf: &Leaf, opening: &[u8]) -> Option<Disclosure> {
+/// Checks an opening, with the commitment to it, against a leaf: `None` if it is wrong, or if there must be none.
+fn disclose(leaf: &Leaf, opening: &[u8], commitment: impl FnOnce() -> Digest) -> Option<Disclosure> {
     match leaf.statement.commitment() {
         None => opening.is_empty().then_some(Disclosure::NotCommitted),
         Some(_) if opening.is_empty() => Some(Disclosure::Missing),
         Some((_, committed)) => {
-            let fits = opening.len() <= MAX_OPENING && commitment(opening) == committed;
+            let fits = opening.len() <= MAX_OPENING && commitment() == committed;
             let hash = || Opening::decode(opening).ok()?.content_hash(leaf.statement.hash_kind()?);
             fits.then(|| Disclosure::Present(hash()))
         }
@@ -242,7 +244,7 @@ impl LateOpening {
     /// Checks an opening against the bytes of the leaf at `index`, as this node has them.
     pub fn check(log: LogId, index: u64, leaf: &[u8], opening: Vec<u8>) -> Result<Self, EntriesError> {
         let decoded = Leaf::decode(leaf).map_err(|error| EntriesError::Leaf { index, error })?;
-        match disclose(&decoded, &opening) {
+        match disclose(&decoded, &opening, || commitment(&opening)) {
             Some(disclosure @ Disclosure::Present(_)) => {
                 let entry = Entry { leaf: decoded, leaf_hash: leaf_hash(leaf), disclosure };
                 Ok(Self { log, index, entry, opening })

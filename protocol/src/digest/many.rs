@@ -121,8 +121,11 @@ mod lanes {
         0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
     ];
 
+    /// Fewer than this are not worth the lanes that stay empty.
+    const FEW: usize = 4;
+
     pub(super) fn digests(messages: &Messages) -> Vec<Digest> {
-        if is_x86_feature_detected!("sha") {
+        if messages.ends.len() < FEW || is_x86_feature_detected!("sha") {
             messages.one_by_one()
         } else if is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has it.
