@@ -7,7 +7,7 @@ use hashmesh_protocol::charter::Parameters;
 use hashmesh_protocol::checkpoint::{Checkpoint, SignedCheckpoint};
 use hashmesh_protocol::content_hash::ContentHash;
 use hashmesh_protocol::cosignature::Cosignature;
-use hashmesh_protocol::engine::Alarm;
+use hashmesh_protocol::engine::{Alarm, CannotSettle};
 use hashmesh_protocol::entries::Entries;
 use hashmesh_protocol::evidence::Accused;
 use hashmesh_protocol::names::LogId;
@@ -128,6 +128,9 @@ fn a_member_that_signs_two_histories_is_convicted_by_all_as_soon_as_they_meet() 
                 assert!(net.matches(node, pdq(number)).is_empty(), "{node} acts on what is not settled");
             }
             assert_eq!(net.matches(node, pdq(1)), ["mallory"], "{node}: what was settled keeps its effect");
+            let status = net.node(node).engine().unwrap().status();
+            let log = status.logs.iter().find(|log| log.forked).unwrap();
+            assert_eq!(log.cannot_settle, Some(CannotSettle::TwoHistories), "{node}");
         }
     }
 }

@@ -391,7 +391,7 @@ fn prepare(folder: Folder) -> Result<Prepared, RunError> {
     let (node, pen) = match (config.member, pen) {
         (Some(member), Some((keys, signer))) => {
             check_keys(&federation, member, &keys)?;
-            let node = keys.node_on(federation.card(member)).clone();
+            let node = keys.node_to_begin_with(federation.card(member)).clone();
             (node, Some(Pen { member, signer, keys }))
         }
         _ => {

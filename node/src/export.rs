@@ -227,7 +227,9 @@ impl Root {
         let names: BTreeSet<_> = names.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         let charter = documents.first().map(|file| (path.join(&file.file), &file.text));
         let same = charter.is_some_and(|(path, text)| fs::read_to_string(path).is_ok_and(|there| there == *text));
-        if !names.is_empty() && !same {
+        // One that was interrupted while it wrote its first file has that beside its place.
+        let is_new = names.iter().all(|name| name == WRITING);
+        if !is_new && !same {
             return Err(ExportError::Foreign(path.to_owned()));
         }
         // First of all, so that an export that is interrupted is known for what it is.

@@ -57,6 +57,12 @@ impl NodeKeys {
         self.next.node.as_ref().filter(is_there).unwrap_or(&self.node)
     }
 
+    /// The libp2p identity to begin with: the older one for as long as it is on the card, since peers may know no other yet.
+    pub fn node_to_begin_with(&self, card: Option<&Card>) -> &SecretKey {
+        let is_there = card.is_some_and(|card| card.body().nodes.contains(&self.node.public()));
+        if is_there { &self.node } else { self.node_on(card) }
+    }
+
     /// The first role in which none of these is the key on a card.
     pub fn missing_on(&self, card: &Card) -> Option<&'static str> {
         let (body, signing) = (card.body(), self.signing().map(SecretKey::public).collect::<Vec<_>>());

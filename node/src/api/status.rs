@@ -155,6 +155,11 @@ fn warnings(charter: &Charter) -> Vec<String> {
     if body.members.len() < 4 {
         warnings.push(format!("{} members: with fewer than four, nobody can be expelled", body.members.len()));
     }
+    let members = body.members.len();
+    if members >= 4 && body.threshold.threshold(members) == members {
+        warnings
+            .push(format!("all {members} members must sign every charter: without one of them nothing can be changed"));
+    }
     if jurisdictions(charter) < 2 {
         warnings.push("all members answer to one jurisdiction: one court can order all of them".to_owned());
     }

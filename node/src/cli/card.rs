@@ -184,8 +184,8 @@ pub(super) struct Rotate {
     /// The key that cosigns others' logs.
     #[arg(long)]
     witness: bool,
-    /// The identity of this member's node. The old one stays on the card: restart the node once the card is in force everywhere, then
-    /// take the old one off (--drop-node).
+    /// The identity of this member's node. The old one stays on the card: once the node has taken the new one, which it does as soon as
+    /// its peers know the card, take the old one off (--drop-node).
     #[arg(long)]
     node: bool,
     /// Take node keys off the card that this folder does not use any more.

@@ -68,7 +68,7 @@ pub(super) async fn start(
     orders: mpsc::Receiver<Order>,
 ) -> Result<(), NetError> {
     let node = identity.borrow_and_update().clone();
-    let swarm = listen(shared, &node).await?;
+    let (swarm, missed) = listen(shared, &node).await?;
     let (unread, messages) = mpsc::channel(UNREAD);
     read_gossip(Arc::clone(shared), messages);
     let task = Task {
@@ -82,13 +82,16 @@ pub(super) async fn start(
         asking: HashMap::new(),
         failed_pings: HashMap::new(),
     };
-    tokio::spawn(task.live(swarm, identity, orders));
+    tokio::spawn(task.live((swarm, missed), identity, orders));
     Ok(())
 }
 
-/// A swarm that listens.
-async fn listen(shared: &Shared, node: &SecretKey) -> Result<Swarm<Behaviour>, NetError> {
-    let mut swarm = build(shared, node)?;
+/// A swarm, and what has happened in it that nobody has looked at.
+type Begun = (Swarm<Behaviour>, Vec<SwarmEvent<BehaviourEvent>>);
+
+/// A swarm that listens. Peers may have connected at one address while the next one was taken.
+async fn listen(shared: &Shared, node: &SecretKey) -> Result<Begun, NetError> {
+    let (mut swarm, mut missed) = (build(shared, node)?, Vec::new());
     shared.listening.write().clear();
     for text in &shared.config.listen {
         let address = dial::parse_listen(text)?;
@@ -106,11 +109,11 @@ async fn listen(shared: &Shared, node: &SecretKey) -> Result<Swarm<Behaviour>, N
                 }
                 SwarmEvent::ListenerClosed { reason: Err(error), .. } => return Err(refused(Box::new(error))),
                 SwarmEvent::ListenerError { error, .. } => return Err(refused(Box::new(error))),
-                _ => {}
+                event => missed.push(event),
             }
         }
     }
-    Ok(swarm)
+    Ok((swarm, missed))
 }
 
 /// Answers what is asked through a swarm, and lets this node ask.
@@ -252,21 +255,25 @@ impl Task {
     /// Runs one swarm after the other: each has one identity.
     async fn live(
         mut self,
-        mut swarm: Swarm<Behaviour>,
+        (mut swarm, mut missed): Begun,
         mut identity: watch::Receiver<SecretKey>,
         mut orders: mpsc::Receiver<Order>,
     ) {
-        while let Ended::Renamed = self.run(&mut swarm, &mut identity, &mut orders).await {
+        loop {
+            missed.drain(..).for_each(|event| self.happened(&mut swarm, event));
+            if let Ended::Over = self.run(&mut swarm, &mut identity, &mut orders).await {
+                return;
+            }
             // The addresses must be free before they are taken again.
             drop(swarm);
             let connected: Vec<_> = self.connected.keys().copied().collect();
             connected.into_iter().for_each(|peer| self.down(peer));
             self.unjudged.waiting.clear();
             self.failed_pings.clear();
-            swarm = loop {
+            (swarm, missed) = loop {
                 let node = identity.borrow_and_update().clone();
                 match self.begin(&node).await {
-                    Ok(swarm) => break swarm,
+                    Ok(begun) => break begun,
                     Err(error) => tracing::error!(error = sentence(&error), "no peer is connected; trying again"),
                 }
                 sleep(PAUSE).await;
@@ -276,11 +283,11 @@ impl Task {
     }
 
     /// Begins to listen, serve and dial under an identity.
-    async fn begin(&mut self, node: &SecretKey) -> Result<Swarm<Behaviour>, NetError> {
-        let swarm = listen(&self.shared, node).await?;
+    async fn begin(&mut self, node: &SecretKey) -> Result<Begun, NetError> {
+        let (swarm, missed) = listen(&self.shared, node).await?;
         self.control = serve(&self.shared, &swarm)?;
         self.dialler = Dialler::new(*swarm.local_peer_id(), targets(&self.shared)?);
-        Ok(swarm)
+        Ok((swarm, missed))
     }
 
     async fn run(

@@ -90,6 +90,9 @@ pub enum AmendmentError {
     /// SPEC 10.9: a threshold changes together with something else.
     #[error("a change of the threshold stands alone in its version")]
     ThresholdNotAlone,
+    /// SPEC 10.9: votes that were given under it would exclude too little.
+    #[error("relock never gets shorter")]
+    Relock,
     /// SPEC 10.8: a member is gone without an entry.
     #[error("{0} is no member any more, and it is not said where its logs end")]
     NoEnd(MemberId),
@@ -181,6 +184,9 @@ impl<'a> Amendment<'a> {
         }
         if self.child.body().threshold != self.parent.body().threshold && !self.changes_the_threshold_alone() {
             return Err(AmendmentError::ThresholdNotAlone);
+        }
+        if self.child.body().parameters.relock < self.parent.body().parameters.relock {
+            return Err(AmendmentError::Relock);
         }
         Ok(())
     }

@@ -44,6 +44,9 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
+/// Longest time for which a governance key may have to wait: a slip of the pen must not end all voting.
+const LONGEST: u64 = 90 * DAY;
+
 /// [`MAX_LEAVES`], as the charter writes it.
 const BATCH_LEAVES: u32 = MAX_LEAVES as u32;
 
@@ -117,6 +120,9 @@ impl Parameters {
             (self.isolation >= self.heads_interval, "isolation must be at least heads_interval"),
             (self.clock_tolerance >= SECOND, "clock_tolerance must be at least 1 s"),
             (self.recosign >= MINUTE, "recosign must be at least 1 min"),
+            (self.cool_down <= LONGEST, "cool_down must be at most 90 days"),
+            (self.cool_down_expulsion <= LONGEST, "cool_down_expulsion must be at most 90 days"),
+            (self.relock <= LONGEST, "relock must be at most 90 days"),
         ];
         bounds.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
     }

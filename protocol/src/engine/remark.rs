@@ -3,13 +3,13 @@
 //! Only what is said of content gives occasion for them, never another remark: a federation in which nobody says anything
 //! falls silent.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Effect, Engine};
 use crate::ledger::{Admission, Admitted, Refusal};
 use crate::names::LogId;
-use crate::statement::Position;
-use crate::statement::{MAX_OBSERVATIONS, Observation, Observe, State, Statement};
+use crate::statement::{MAX_OBSERVATIONS, Observation, Observe, Position, State, Statement};
 use crate::survey::Survey;
 use crate::time::Timestamp;
 
@@ -74,17 +74,17 @@ impl Engine {
         self.remarking.next.push(Statement::State(State { before, root, count }));
     }
 
-    /// Leaves have come: what their author says that it was shown must be of the history held here. Of many observations in one
-    /// batch the last one tells the most.
+    /// Leaves have come: what their author says that it was shown must be of the history held here. Of many observations of one log
+    /// in one batch the last one tells the most.
     pub(super) fn heed(&mut self, admitted: &Admitted, effects: &mut Vec<Effect>) {
         let author = admitted.entries.log().member;
-        let observe = admitted.entries.iter().filter_map(|(_, entry)| match &entry.leaf.statement {
-            Statement::Observe(observe) => Some(observe),
-            _ => None,
+        let observed = admitted.entries.iter().flat_map(|(_, entry)| match &entry.leaf.statement {
+            Statement::Observe(observe) => observe.all(),
+            _ => &[],
         });
-        let Some(observe) = observe.last() else { return };
-        for observation in observe.all().iter().filter(|observation| observation.member != author) {
-            let log = observation.log();
+        let of_others = observed.filter(|observation| observation.member != author);
+        let last: BTreeMap<LogId, &Observation> = of_others.map(|seen| (seen.log(), seen)).collect();
+        for (log, observation) in last {
             let opened = self.ledger.log(log).and_then(|log| observation.open(log.key()));
             // What does not hold accuses nobody; an audit tells of it.
             let Some(checkpoint) = opened.filter(|_| !self.is_frozen(log)) else { continue };

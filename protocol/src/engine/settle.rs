@@ -54,20 +54,33 @@ struct Round {
 
 /// Why a log does not settle further now.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CannotSettle {
-    /// Witnesses that count for the log and were heard lately, this node among them if it is one.
-    pub heard: usize,
-    /// How many must cosign.
-    pub needed: usize,
-    /// Those that were not heard.
-    pub absent: Vec<MemberId>,
+pub enum CannotSettle {
+    /// Too few of its witnesses were heard lately.
+    Unheard {
+        /// Those that were, this node among them if it is one.
+        heard: usize,
+        /// How many must cosign.
+        needed: usize,
+        /// Those that were not.
+        absent: Vec<MemberId>,
+    },
+    /// Too many of its witnesses have refused.
+    Refused(Vec<MemberId>),
+    /// Its key has signed two histories.
+    TwoHistories,
 }
 
 impl std::fmt::Display for CannotSettle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let absent: Vec<_> = self.absent.iter().map(MemberId::as_str).collect();
-        let (heard, needed) = (self.heard, self.needed);
-        write!(f, "{needed} witnesses must cosign, {heard} were heard lately; not heard: {}", absent.join(", "))
+        let names = |members: &[MemberId]| members.iter().map(MemberId::as_str).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Unheard { heard, needed, absent } => {
+                let absent = names(absent);
+                write!(f, "{needed} witnesses must cosign, {heard} were heard lately; not heard: {absent}")
+            }
+            Self::Refused(by) => write!(f, "{} will not cosign it; their nodes' status says why", names(by)),
+            Self::TwoHistories => f.write_str("its key has signed two histories"),
+        }
     }
 }
 
@@ -303,12 +316,21 @@ impl Engine {
         fresh.map(|peer| peer.member).chain(self.member).collect()
     }
 
-    /// Whether too few witnesses of a log were heard lately for it to settle.
+    /// Why a log cannot settle further now, if this node knows a reason: of its own log it also knows who has refused.
     pub(super) fn cannot_settle(&self, log: LogId, members_heard: &BTreeSet<MemberId>) -> Option<CannotSettle> {
-        let witnesses = self.federation.witnesses_of(log).map(|(member, _)| member);
-        let (heard, absent): (Vec<_>, Vec<_>) = witnesses.partition(|member| members_heard.contains(member));
-        let (heard, needed) = (heard.len(), self.federation.quorum());
-        (heard < needed).then_some(CannotSettle { heard, needed, absent })
+        if self.is_frozen(log) {
+            return Some(CannotSettle::TwoHistories);
+        }
+        let witnesses: Vec<MemberId> = self.federation.witnesses_of(log).map(|(member, _)| member).collect();
+        let needed = self.federation.quorum();
+        let (heard, absent): (Vec<_>, Vec<_>) = witnesses.iter().partition(|member| members_heard.contains(member));
+        if heard.len() < needed {
+            return Some(CannotSettle::Unheard { heard: heard.len(), needed, absent });
+        }
+        let round = self.settling.round.as_ref().filter(|_| self.own == Some(log))?;
+        let refused: Vec<_> = witnesses.into_iter().filter(|member| round.refused.contains(member)).collect();
+        let left = heard.iter().filter(|member| !refused.contains(member)).count();
+        (left < needed).then_some(CannotSettle::Refused(refused))
     }
 
     /// The settled checkpoints, as peers are told them.

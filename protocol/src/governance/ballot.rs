@@ -20,14 +20,12 @@ use crate::time::Timestamp;
 /// The version of ballots that this software reads and writes.
 const FORMAT: u64 = 1;
 
-/// Votes that are kept; those on versions long decided are forgotten.
+/// Votes that are kept. None is ever forgotten: which versions are decided only a proposal's file would say, and whoever made that could
+/// have a key forget what it has voted for.
 const MAX_VOTES: usize = 4096;
 
 /// Longest ballot, in bytes.
 pub const MAX_BALLOT: usize = MAX_VOTES * 96 + 256;
-
-/// A charter so many versions back is final: nothing that is voted for now has to do with votes on it.
-const REMEMBERED: u64 = 16;
 
 /// Everything that a member has voted for with its governance key.
 #[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]
@@ -149,7 +147,6 @@ impl Ballot {
         self.check_lock(&vote, now)?;
         check_cool_down(bundle, parent, now)?;
         let mut next = self.clone();
-        next.votes.retain(|old| old.version.saturating_add(REMEMBERED) >= vote.version);
         if next.votes.len() >= MAX_VOTES {
             return Err(VoteRefusal::Full);
         }

@@ -741,8 +741,10 @@ fn a_ballot_keeps_an_honest_member_from_signing_two_histories() {
     let again = voted.judge(&bundle(&governance, &other, start), &key, after);
     assert_eq!(again, Err(VoteRefusal::Voted { attempt: 0, other: one.id() }));
 
-    // It shortens `relock`, which sets nobody free who has voted before.
-    let higher = amend(root, |body| (body.attempt, body.parameters.relock) = (1, parameters.relock / 2));
+    let shorter = amend(root, |body| (body.attempt, body.parameters.relock) = (1, parameters.relock - 1));
+    assert!(matches!(governance.bundle(&shorter, &[], start), Err(BundleError::Amendment(AmendmentError::Relock))));
+    // It wants longer ones, from then on.
+    let higher = amend(root, |body| (body.attempt, body.parameters.relock) = (1, parameters.relock + 3 * hour));
     let unseen = voted.judge(&bundle(&governance, &higher, start), &key, after);
     assert_eq!(unseen, Err(VoteRefusal::NoLowerAttempt(1)));
     governance.take_charter(one.clone(), world.sign(&one, &["acme"]), Vec::new()).unwrap();
@@ -764,7 +766,17 @@ fn a_ballot_keeps_an_honest_member_from_signing_two_histories() {
     let locked = signed.judge(&rival, &key, later(2 * parameters.cool_down + parameters.relock - hour));
     let left = std::time::Duration::from_millis(hour);
     assert_eq!(locked, Err(VoteRefusal::Locked { charter: child.id(), left }));
-    assert!(signed.judge(&rival, &key, later(2 * parameters.cool_down + parameters.relock)).is_ok());
+    let free = later(2 * parameters.cool_down + parameters.relock);
+    assert!(signed.judge(&rival, &key, free).is_ok());
+    // However many versions have passed, and whatever a file says of that, no vote is forgotten.
+    let (mut later_on, mut tip) = (signed.clone(), higher.clone());
+    for number in 0..40 {
+        let next = noted(&tip, 0, &format!("{number}"));
+        later_on = later_on.judge(&bundle(&governance, &next, start), &key, free).unwrap();
+        sign(&mut governance, &next);
+        tip = next;
+    }
+    assert!(signed.votes.iter().all(|vote| later_on.votes.contains(vote)));
 }
 
 /// Any document, damaged anywhere, is refused or is another document; nothing panics.

@@ -135,7 +135,7 @@ impl World<'_> {
         if voters.len() < tip.threshold() {
             return;
         }
-        self.now = self.now + Duration::from_millis(self.of_relock(100) + 2 * DAY);
+        self.now = self.now + Duration::from_millis(tip.body().parameters.relock + 2 * DAY);
         let votes = voters.iter().flat_map(|at| &self.members[*at].ballot.votes);
         let highest = votes.filter(|vote| vote.previous == tip.id()).map(|vote| vote.attempt).max();
         let mut draft = self.draft(voters[0], highest.map_or(0, |highest| highest + 1));

@@ -22,8 +22,8 @@ const HOLDS_BACK: f64 = 0.25;
 /// How likely a member that has lost patience takes its vote back before it votes for something else, where that happens at all.
 const WITHDRAWS: f64 = 0.3;
 
-/// What `relock` may become where parameters change, in percent of what it was at first: longer than any partition still.
-const RELOCKS: [u64; 3] = [80, 90, 100];
+/// What `relock` may become where parameters change, in percent of what it was at first. It never gets shorter.
+const RELOCKS: [u64; 3] = [100, 110, 120];
 
 /// How likely who is to join does not agree before the members vote, but later or never.
 const HESITATES: f64 = 0.3;
@@ -104,7 +104,7 @@ impl World<'_> {
             }
             _ if self.ground.scenario.changes => {
                 let percent = RELOCKS[self.rng.random_range(0..RELOCKS.len())];
-                body.parameters.relock = self.of_relock(percent);
+                body.parameters.relock = body.parameters.relock.max(self.of_relock(percent));
             }
             _ => {}
         }
