@@ -25,7 +25,7 @@ const FORMAT: u64 = 1;
 const MAX_VOTES: usize = 4096;
 
 /// Longest ballot, in bytes.
-pub const MAX_BALLOT: usize = MAX_VOTES * 96 + 256;
+pub const MAX_BALLOT: usize = MAX_VOTES * 104 + 256;
 
 /// Everything that a member has voted for with its governance key.
 #[derive(Clone, Debug, Deserialize_tuple, Eq, PartialEq, Serialize_tuple)]

@@ -68,10 +68,7 @@ fn noted(parent: &Charter, attempt: u16, note: &str) -> Charter {
 }
 
 fn entry(card: &Card) -> Member {
-    let body = card.body();
-    let application = body.application.clone().unwrap();
-    let (name, jurisdiction) = (application.name, application.jurisdiction);
-    Member { id: body.member, name, jurisdiction, governance: body.governance, card: card.id() }
+    Member::of(card).unwrap()
 }
 
 fn admit(body: &mut CharterBody, card: &Card) {
